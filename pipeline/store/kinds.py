@@ -1,0 +1,36 @@
+"""The kinds of store: which columns name a row, and what a plan row holds beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from schemas.video import ENTRIES_SCHEMA, VIDEOS_SCHEMA
+
+
+@dataclass(frozen=True)
+class StoreKind:
+    """What tells one kind of store from another.
+
+    ``id_column`` names the planned unit in the plan and in the data; ``sort_columns`` are the key of a data row.
+    ``plan_schema`` ends with ``clips`` (rows planned) and ``shard`` (-1 where nothing is to be computed).
+    """
+
+    name: str
+    id_column: str
+    sort_columns: tuple[str, ...]
+    plan_schema: pa.Schema
+
+
+_WORK = [pa.field("clips", pa.int32(), nullable=False), pa.field("shard", pa.int32(), nullable=False)]
+
+VIDEOS = StoreKind(
+    "videos",
+    "item_id",
+    ("item_id",),
+    pa.schema([pa.field("item_id", pa.string(), nullable=False), *ENTRIES_SCHEMA, *_WORK]),
+)
+TARGETS = StoreKind("targets", "video_id", ("video_id", "start_us"), pa.schema([*VIDEOS_SCHEMA, *_WORK]))
+
+KINDS = {kind.name: kind for kind in (VIDEOS, TARGETS)}
