@@ -14,7 +14,7 @@ from schemas.targets import DecodeSpec, ViewSpec
 
 @dataclass(slots=True)
 class DecodedClip:
-    """Frames of one span: uint8 RGB (views, time, height, width, colour), and what is wrong with them, in words."""
+    """Frames of one span: uint8 RGB (views, time, height, width, colour); ``damage`` says what is wrong."""
 
     span: ClipSpan
     frames_VTHWC: np.ndarray

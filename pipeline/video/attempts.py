@@ -1,0 +1,136 @@
+"""One video's events, over passing faults: attempts, aliases, and the Failure that sums up what was wrong.
+
+A passing fault (of the storage) is tried again after a pause that doubles; clips that were handed on are not
+asked for again. A file that is not there is looked for under the video's other URIs, and not waited for.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+
+from pipeline.frames import Clip, FrameRequest, VideoEnd
+from pipeline.video.decoder import DecodedClip, Decoder
+from schemas.clip import ClipSpan, clip_spans
+from schemas.errors import VideoError
+from schemas.shard import Failure
+from schemas.video import Video
+
+FIRST_PAUSE_SECONDS = 0.5
+MAX_PAUSE_SECONDS = 30.0
+MAX_MESSAGE_CHARS = 500
+_NOT_THERE = frozenset({"FileNotFoundError", "NotADirectoryError", "IsADirectoryError"})
+
+
+class VideoAttempts:
+    """Decodes one video. `events` yields its clips and one VideoEnd; ``stop`` ends it early, without a
+    VideoEnd.
+
+    ``decode_ms`` of a clip is CPU time of the decoding thread: waiting for storage or for the reader is left
+    out.
+    """
+
+    def __init__(
+        self, decoder: Decoder, video: Video, request: FrameRequest, max_attempts: int, stop: threading.Event
+    ) -> None:
+        self._decoder = decoder
+        self._video = video
+        self._request = request
+        self._max_attempts = max_attempts
+        self._stop = stop
+        self._uri = video.uri
+        self._num_attempts = 0
+        self._num_yielded = 0
+        self._num_damaged = 0
+        self._damage = ""
+
+    def events(self) -> Iterator[Clip | VideoEnd]:
+        """Clips sorted by start, then the end of the video.
+
+        Exceptions of the decoder other than VideoError are raised as they are.
+        """
+        video = self._video
+        if video.unreadable is not None:
+            known = Failure.from_json(json.loads(video.unreadable))
+            yield VideoEnd(
+                video.video_id, replace(known, video_id=video.video_id, missing_rows=video.num_clips)
+            )
+            return
+        spans = clip_spans(video.start_us, video.end_us, self._request.clip)
+        error = yield from self._all_attempts(spans)
+        if not self._stop.is_set():
+            yield VideoEnd(video.video_id, self._failure(len(spans), error))
+
+    def _all_attempts(self, spans: Sequence[ClipSpan]) -> Generator[Clip, None, VideoError | None]:
+        left = list(spans)
+        while True:
+            self._num_attempts += 1
+            try:
+                for clip in self._one_attempt(left):
+                    left = [span for span in left if span.start_us > clip.span.start_us]
+                    yield clip
+                return None
+            except VideoError as error:
+                given_up = self._num_attempts >= self._max_attempts or error.cause in _NOT_THERE
+                if error.permanent or given_up:
+                    return error
+            pause = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self._num_attempts - 1))
+            if self._stop.wait(pause * random.uniform(0.5, 1.5)):
+                return None
+
+    def _one_attempt(self, spans: Sequence[ClipSpan]) -> Iterator[Clip]:
+        uris = self._video.uris or (self._video.uri,)
+        for number, uri in enumerate(uris, 1):
+            self._uri = uri
+            try:
+                yield from self._clips(uri, spans)
+                return
+            except VideoError as error:
+                if error.cause not in _NOT_THERE or number == len(uris):
+                    raise
+
+    def _clips(self, uri: str, spans: Sequence[ClipSpan]) -> Iterator[Clip]:
+        decoded = self._decoder.decode(uri, spans, self._request.view, self._request.decode)
+        while not self._stop.is_set():
+            began = time.thread_time()
+            clip = next(decoded, None)
+            if clip is None:
+                return
+            yield self._counted(clip, (time.thread_time() - began) * 1e3)
+
+    def _counted(self, clip: DecodedClip, decode_ms: float) -> Clip:
+        self._num_yielded += 1
+        if clip.damage:
+            self._num_damaged += 1
+            self._damage = self._damage or clip.damage
+        return Clip(self._video.video_id, clip.span, clip.frames_VTHWC, clip.damage, decode_ms)
+
+    def _failure(self, num_planned: int, error: VideoError | None) -> Failure | None:
+        missing = num_planned - self._num_yielded
+        passing = error is not None and not error.permanent
+        if error is None and not missing and not self._num_damaged:
+            return None
+        if error is not None:
+            name, message = error.cause, str(error)
+        elif missing:
+            name = "Truncated"
+            message = f"{missing} of {num_planned} clips lie beyond the end of the file"
+            message += f"; {self._damage}" if self._damage else ""
+        else:
+            name, message = "Damaged", self._damage
+        return Failure(
+            video_id=self._video.video_id,
+            uri=self._uri,
+            stage=error.stage if error is not None else "decode",
+            error=name,
+            message=message[-MAX_MESSAGE_CHARS:],
+            permanent=not passing,
+            attempts=self._num_attempts,
+            missing_rows=num_planned if passing else missing,
+            damaged_rows=0 if passing else self._num_damaged,
+            decoder=self._decoder.name,
+        )
