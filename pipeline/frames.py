@@ -67,3 +67,16 @@ class FrameSource(Protocol):
     def close(self) -> None:
         """Stop decoding and free what is held; the source is not used again."""
         ...
+
+
+class NoFrames:
+    """The frame source of tasks that need none."""
+
+    def stream(self, shard: Shard, request: FrameRequest) -> Iterator[Clip | VideoEnd]:
+        raise ValueError("this task asked for no frames, so there is no source to stream from")
+
+    def prefetch(self, shard: Shard, request: FrameRequest) -> None:
+        raise ValueError("this task asked for no frames, so there is nothing to prefetch")
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -6,8 +6,7 @@ videos is kept; within a shard they are sorted by id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -23,35 +22,29 @@ _AIM_SHARDS = 64
 _MIN_SHARD_CLIPS, _MAX_SHARD_CLIPS = 32, 4096
 
 
-@dataclass(frozen=True)
-class PlanSummary:
-    """What a plan comes to."""
-
-    videos: int
-    clips: int
-    shards: int
-    num_bytes: int
-    duration_us: int
-
-
 def auto_shard_clips(total_clips: int) -> int:
     """Clips to aim for in a shard: some 64 shards, of 32 to 4096 clips."""
     return int(np.clip(-(-total_clips // _AIM_SHARDS), _MIN_SHARD_CLIPS, _MAX_SHARD_CLIPS))
 
 
-def assign_shards(clips_N: NDArray[np.int32], shard_clips: int, first: int = 0) -> NDArray[np.int32]:
-    """Shard number of each video: consecutive videos fill a shard until the next would pass ``shard_clips``.
+class ShardFiller:
+    """Deals consecutive videos to shards: a shard is full when the next video would pass ``shard_clips``.
 
-    A video longer than that has a shard of its own. Numbers start at ``first`` and have no gap.
+    A video longer than that has a shard of its own. Numbers start at 0 and have no gap.
     """
-    out = np.empty(len(clips_N), np.int32)
-    shard, held = first, 0
-    for i, n in enumerate(clips_N.tolist()):
-        if held and held + n > shard_clips:
-            shard, held = shard + 1, 0
-        out[i] = shard
-        held += max(n, 1)
-    return out
+
+    def __init__(self, shard_clips: int) -> None:
+        self._limit, self._shard, self._held = shard_clips, 0, 0
+
+    def assign(self, clips_N: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Shard number of each of the next N videos; (N,)."""
+        out = np.empty(len(clips_N), np.int32)
+        for i, n in enumerate(clips_N.tolist()):
+            if self._held and self._held + n > self._limit:
+                self._shard, self._held = self._shard + 1, 0
+            out[i] = self._shard
+            self._held += max(n, 1)
+        return out
 
 
 def video_clips(batch: pa.RecordBatch, spec: ClipSpec) -> NDArray[np.int32]:
@@ -83,31 +76,6 @@ def stratified_sample(
     mask = np.zeros(n, np.bool_)
     mask[chosen] = True
     return mask
-
-
-def plan_batches(
-    videos: Batches, spec: ClipSpec, shard_clips: int, *, keep_N: NDArray[np.bool_] | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Plan rows (the videos' columns, ``clips`` and ``shard``), in shard order, for `ShardStore.add_plan`.
-
-    ``keep_N`` says which videos of the whole stream are wanted; all where not given.
-    """
-    shard, held, at = 0, 0, 0
-    for batch in videos():
-        mask = None if keep_N is None else keep_N[at : at + batch.num_rows]
-        at += batch.num_rows
-        if mask is not None and not mask.all():
-            batch = batch.filter(pa.array(mask))
-        if not batch.num_rows:
-            continue
-        clips = video_clips(batch, spec)
-        numbers = np.empty(len(clips), np.int32)
-        for i, n in enumerate(clips.tolist()):
-            if held and held + n > shard_clips:
-                shard, held = shard + 1, 0
-            numbers[i] = shard
-            held += max(n, 1)
-        yield with_work(batch, clips, numbers)
 
 
 def with_work(batch: pa.RecordBatch, clips_N: NDArray[np.int32], shard_N: NDArray[np.int32]) -> pa.RecordBatch:

@@ -6,14 +6,19 @@ import json
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from schemas.spec import Spec
 
 
-def _json_object(_type: Any, tokens: Any) -> Any:
-    """Command-line value of ``--teacher.kwargs``: a JSON object, so that numbers stay numbers."""
-    return json.loads(tokens[0].value)
+def _json_object(value: Any) -> Any:
+    """A string (from a flag) is read as a JSON object, so that numbers stay numbers."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as e:
+        raise ValueError(f"{value!r} is not a JSON object: {e}") from e
 
 
 class InputSpec(Spec):
@@ -47,9 +52,9 @@ class ModelRef(Spec):
     factory: str = Field(min_length=1)
     """Who builds it: 'package.module:function', 'path/to/file.py:function', a torch.export file
     ('model.pt2'), or 'torchvision:NAME', 'timm:NAME', 'transformers:NAME' where those are installed."""
-    kwargs: Annotated[
-        dict[str, Any], Parameter(converter=_json_object, accepts_keys=False, n_tokens=1)
-    ] = Field(default_factory=dict)
+    kwargs: Annotated[dict[str, Any], BeforeValidator(_json_object), Parameter(accepts_keys=False)] = Field(
+        default_factory=dict
+    )
     """Arguments of the factory, as a JSON object."""
     weights: str | None = None
     """Path or URL of the weights (.safetensors, or a .pt file that loads with weights_only=True); where not
@@ -62,7 +67,7 @@ class ModelRef(Spec):
     """Class names in the order of the logits. Names alone never change the fingerprint."""
     input: InputSpec = InputSpec()
     """What the model wants to be fed."""
-    code: str | None = None
+    code: Annotated[str | None, Parameter(show=False)] = None
     """Filled in by Locum: version of the package, or hash of the source file, that builds the model."""
 
     @field_validator("classes")

@@ -33,7 +33,6 @@ ENTRIES_SCHEMA = pa.schema(
 PROBE_SCHEMA = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),
         pa.field("file_id", pa.string(), nullable=False),
         pa.field("id_method", pa.string(), nullable=False),  # full | sampled | etag
         pa.field("num_bytes", pa.int64(), nullable=False),
@@ -90,6 +89,7 @@ class Video:
     num_clips: int
     unreadable: str | None = None
     uris: tuple[str, ...] = ()
+    id_method: str = "auto"
 
 
 def segment_id(file_id: str, start_us: int | None, end_us: int | None) -> str:

@@ -77,15 +77,19 @@ class StoreFiles:
 
     def list(self, rel: str) -> list[str]:
         """Names (not paths) of the files in a folder, sorted; empty where there is no such folder."""
+        return sorted(self.sizes(rel))
 
-        def names() -> list[str]:
+    def sizes(self, rel: str) -> dict[str, int]:
+        """Size in bytes of each file in a folder, by name; empty where there is no such folder."""
+
+        def listed() -> dict[str, int]:
             try:
-                found = self.fs.ls(self.at(rel), detail=False)
+                found = self.fs.ls(self.at(rel), detail=True)
             except FileNotFoundError:
-                return []
-            return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in found)
+                return {}
+            return {i["name"].rstrip("/").rsplit("/", 1)[-1]: int(i["size"] or 0) for i in found if i["type"] == "file"}
 
-        return self._retry(names)
+        return self._retry(listed)
 
     def put_new(self, rel: str, data: bytes) -> bool:
         """Write a file that must not exist yet. True if this call wrote it, False if one was there already."""

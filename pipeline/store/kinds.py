@@ -29,7 +29,14 @@ VIDEOS = StoreKind(
     "videos",
     "item_id",
     ("item_id",),
-    pa.schema([pa.field("item_id", pa.string(), nullable=False), *ENTRIES_SCHEMA, *_WORK]),
+    pa.schema(
+        [
+            pa.field("item_id", pa.string(), nullable=False),
+            pa.field("id_method", pa.string(), nullable=False),
+            *ENTRIES_SCHEMA,
+            *_WORK,
+        ]
+    ),
 )
 TARGETS = StoreKind("targets", "video_id", ("video_id", "start_us"), pa.schema([*VIDEOS_SCHEMA, *_WORK]))
 

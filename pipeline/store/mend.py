@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.plan import assign_shards
+from pipeline.plan import ShardFiller
 from pipeline.store.footer import ShardFooter
 from pipeline.store.read import failures, write_quarantine
 from pipeline.store.shard_store import (
@@ -120,7 +120,7 @@ def _reopen(store: ShardStore, ids: set[str], shard_clips: int) -> None:
                     clips = slice_["clips"][0].as_py() or (kept["clips"][0].as_py() if kept is not None else 0)
                     rows[video] = _with_clips(slice_, clips)
     table = pa.concat_tables(rows.values()).sort_by(store.kind.id_column)
-    shards = assign_shards(table["clips"].to_numpy(), shard_clips)
+    shards = ShardFiller(shard_clips).assign(table["clips"].to_numpy())
     table = table.set_column(table.schema.get_field_index("shard"), store.kind.plan_schema.field("shard"), pa.array(shards))
     table = table.cast(store.kind.plan_schema)
     if store.add_plan(table.to_batches(), reopens=True, notes={"retry": True}) is None:

@@ -152,4 +152,5 @@ def _video_of(row: dict[str, Any], id_column: str) -> Video:
         num_clips=row["clips"],
         unreadable=row.get("unreadable"),
         uris=uris,
+        id_method=row.get("id_method", "auto"),
     )

@@ -77,7 +77,7 @@ def count(store: ShardStore) -> StoreCounts:
         shards=sum(p.header.shards for p in plans),
         pending_shards=sum(key not in done for p in plans for key in p.keys()),
         superseded_videos=len(superseded),
-        data_bytes=sum(store.files.size(data_name(key)) for key in done) if store.files.is_local else 0,
+        data_bytes=sum(store.files.sizes(DATA_FOLDER).values()),
     )
 
 

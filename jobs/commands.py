@@ -1,0 +1,409 @@
+"""The commands as the command line calls them: options in, a job run, its report printed, an exit code out.
+
+Each mirrors a function of the Python API in the module beside it. Heavy imports stay inside the functions.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from schemas.errors import EXIT_OK, EXIT_STORE, EXIT_UNFINISHED, SettingsError
+from schemas.targets import TargetSpec
+
+Out = Annotated[str, Parameter(alias="-o")]
+Json = Annotated[bool, Parameter(name="--json", negative=())]
+Quiet = Annotated[bool, Parameter(alias="-q", negative=())]
+
+
+def index(
+    source: str,
+    *,
+    out: Out,
+    name: str = "videos",
+    limit: int | None = None,
+    max_hours: float | None = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    config: str | None = None,
+) -> int:
+    """Find, name and probe videos.
+
+    Parameters
+    ----------
+    source
+        A manifest (.csv, .tsv, .jsonl, .parquet with a column uri), a folder, a glob, an s3:// prefix, a video.
+    out
+        Folder or URL under which the index is made.
+    name
+        First part of the index's folder name.
+    limit
+        Index at most so many videos, sampled evenly over label and split.
+    max_hours
+        Stop after so many hours; run again to continue.
+    as_json
+        Print one JSON object.
+    quiet
+        Show no progress.
+    config
+        YAML file with these settings; flags win.
+    """
+    from jobs.console import emit, progress_display
+    from jobs.index import index as run_index
+
+    with progress_display("index", "files", quiet=quiet) as show:
+        report = run_index(source, out, name=name, limit=limit, settings=_settings(max_hours), on_progress=show)
+    pending = len(report.store.pending())
+    body = {
+        "store": report.store.url,
+        "entries": report.entries.num_rows,
+        "probed": report.summary.rows,
+        "unreadable": report.unreadable,
+        "pending_shards": pending,
+        "seconds": round(report.summary.seconds, 3),
+    }
+    text = (
+        f"{report.entries.num_rows} entries, {report.summary.rows} files probed in this run, "
+        f"{report.unreadable} unreadable\n{report.store.url}"
+    )
+    emit(body, as_json=as_json, text=text)
+    return EXIT_UNFINISHED if pending else EXIT_OK
+
+
+def teach(
+    source: str,
+    *,
+    out: Out,
+    spec: Annotated[TargetSpec, Parameter(name="*")],
+    name: str = "targets",
+    limit: int | None = None,
+    max_hours: float | None = None,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    batch_size: int = 8,
+    device: str = "auto",
+    compile: Annotated[bool, Parameter(negative=())] = False,
+    num_threads: int | None = None,
+    shard_clips: int | None = None,
+    max_attempts: int = 3,
+    max_transient_share: float = 0.1,
+    max_damaged_share: float = 1.0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    config: str | None = None,
+) -> int:
+    """Cache a teacher's logits and uncertainties for every clip of every video.
+
+    Parameters
+    ----------
+    source
+        A manifest (.csv, .tsv, .jsonl, .parquet with a column uri), a folder, a glob, an s3:// prefix, a video, or an
+        index made by `locum index`.
+    out
+        Folder or URL under which the index and the target store are made.
+    spec
+        What is asked of the teacher.
+    name
+        First part of the store's folder name.
+    limit
+        Teach at most so many videos, sampled evenly over label and split.
+    max_hours
+        Stop after so many hours; run again to continue.
+    dry_run
+        Print videos, clips, shards, bytes and time, estimated from a few videos; write nothing.
+    batch_size
+        Clips a batch. Halves itself where memory does not suffice.
+    device
+        'auto', 'cpu', 'cuda', 'cuda:1'.
+    compile
+        Compile the teacher with torch.compile; costs some seconds once.
+    num_threads
+        Threads of the teacher on the CPU; torch's default where not given.
+    shard_clips
+        Clips a shard, the unit of retry and commit; chosen from the total where not given.
+    max_attempts
+        How often to try a video that cannot be reached.
+    max_transient_share
+        Stop when more than this share of videos cannot be reached.
+    max_damaged_share
+        Stop when more than this share of videos is damaged.
+    as_json
+        Print one JSON object.
+    quiet
+        Show no progress.
+    config
+        YAML file with these settings; flags win.
+    """
+    from jobs.console import emit, progress_display
+    from jobs.estimate import estimate
+    from jobs.teach import TeachOptions
+    from jobs.teach import teach as run_teach
+
+    _at_least("--batch-size", batch_size, 1)
+    _at_least("--max-attempts", max_attempts, 1)
+    for flag, given in (("--limit", limit), ("--shard-clips", shard_clips), ("--num-threads", num_threads)):
+        if given is not None:
+            _at_least(flag, given, 1)
+    options = TeachOptions(
+        name=name,
+        limit=limit,
+        batch_size=batch_size,
+        device=device,
+        compile=compile,
+        num_threads=num_threads,
+        shard_clips=shard_clips,
+        max_attempts=max_attempts,
+        settings=_settings(max_hours, max_transient_share, max_damaged_share),
+    )
+    if dry_run:
+        guess = estimate(source, out, spec, options)
+        emit(guess.to_json(), as_json=as_json, text=guess.to_text())
+        return EXIT_OK
+    with progress_display("teach", quiet=quiet) as show:
+        report = run_teach(source, out, spec, options, on_progress=show)
+    body = report.to_json()
+    emit(body, as_json=as_json, text=_teach_text(body))
+    for key, why in report.summary.failed_shards.items():
+        print(f"locum: shard {key} failed: {why}", file=sys.stderr)
+    return EXIT_OK if report.counts.complete else EXIT_UNFINISHED
+
+
+def status(store: str, *, as_json: Json = False) -> int:
+    """What a store holds and what is pending.
+
+    Parameters
+    ----------
+    store
+        Folder or URL of the store.
+    as_json
+        Print one JSON object.
+    """
+    from dataclasses import asdict
+
+    from jobs.console import emit, size
+    from pipeline.store.shard_store import ShardStore
+    from pipeline.store.verify import count
+
+    opened = ShardStore.open(store)
+    counts = count(opened)
+    body: dict[str, Any] = {
+        "store": opened.url,
+        "kind": opened.document.kind,
+        "fingerprint": opened.document.fingerprint,
+        "generations": len(opened.generations()),
+        "complete": counts.complete,
+        **asdict(counts),
+    }
+    share = 100 * (counts.rows + counts.quarantined_rows + counts.tombstoned_rows) / max(1, counts.planned)
+    text = "\n".join(
+        [
+            f"{opened.url}",
+            f"  {counts.videos} videos, {counts.planned} rows planned in {counts.shards} shards",
+            f"  {counts.rows} rows, {counts.quarantined_rows} quarantined ({counts.quarantined_videos} videos), "
+            f"{counts.tombstoned_rows} removed: {share:.1f} %",
+            f"  {counts.pending_shards} shards pending; {size(counts.data_bytes)} of data",
+            "  complete" if counts.complete else "  not complete: run the same command again",
+        ]
+    )
+    emit(body, as_json=as_json, text=text)
+    return EXIT_OK
+
+
+def failures(store: str, *, stage: str | None = None, as_json: Json = False) -> int:
+    """List the videos that could not be read, or only in part.
+
+    Parameters
+    ----------
+    store
+        Folder or URL of the store.
+    stage
+        Only those that failed while being: open, probe, decode.
+    as_json
+        Print one JSON object a line.
+    """
+    import json
+
+    from pipeline.store.read import failures as list_failures
+    from pipeline.store.shard_store import ShardStore
+
+    found = [(k, f) for k, f in list_failures(ShardStore.open(store)) if stage in (None, f.stage)]
+    for key, f in found:
+        if as_json:
+            print(json.dumps({**f.to_json(), "shard": str(key)}))
+        else:
+            lasting = "damaged" if f.permanent else "unreachable"
+            print(
+                f"{f.uri}\n  {lasting} at {f.stage}: {f.error}: {f.message}\n"
+                f"  {f.missing_rows} clips missing, {f.damaged_rows} from damaged frames, "
+                f"{f.attempts} attempts, video {f.video_id}"
+            )
+    if not as_json:
+        print(f"{len(found)} videos" if found else "no failures")
+    return EXIT_OK
+
+
+def retry(
+    store: str,
+    *,
+    stage: str | None = None,
+    permanent: Annotated[bool, Parameter(negative=())] = False,
+    as_json: Json = False,
+) -> int:
+    """Plan failed videos anew; the next run of the command that made the store computes them.
+
+    Parameters
+    ----------
+    store
+        Folder or URL of the store.
+    stage
+        Only those that failed at this stage.
+    permanent
+        Also damaged files, whose salvaged rows are replaced.
+    as_json
+        Print one JSON object.
+    """
+    from dataclasses import asdict
+
+    from jobs.console import emit
+    from pipeline.store.mend import retry as reopen
+    from pipeline.store.shard_store import ShardStore
+
+    report = reopen(ShardStore.open(store), stage=stage, permanent=permanent)
+    lines = [f"{report.reopened} videos planned anew; run the same command as before to compute them"]
+    if report.unprobed:
+        lines.append(f"{report.unprobed} were never probed: retry their index (the videos store) instead")
+    if report.permanent:
+        lines.append(f"{report.permanent} are damaged and were left; --permanent takes them too")
+    emit(asdict(report), as_json=as_json, text="\n".join(lines))
+    return EXIT_OK
+
+
+def verify(store: str, *, as_json: Json = False) -> int:
+    """Prove a store: no gap, no duplicate, no stranger. Exit code 4 where it is not so.
+
+    Parameters
+    ----------
+    store
+        Folder or URL of the store.
+    as_json
+        Print one JSON object.
+    """
+    from dataclasses import asdict
+
+    from jobs.console import emit
+    from pipeline.store.shard_store import ShardStore
+    from pipeline.store.verify import verify as prove
+
+    opened = ShardStore.open(store)
+    report = prove(opened)
+    c = report.counts
+    body = {
+        "store": opened.url,
+        "clean": report.clean,
+        "complete": c.complete,
+        "problems": list(report.problems),
+        "stale": [str(k) for k in report.stale],
+        **asdict(c),
+    }
+    sums = f"{c.rows} rows + {c.quarantined_rows} quarantined + {c.tombstoned_rows} removed"
+    lines = [f"{sums} of {c.planned} planned; {c.pending_shards} shards pending"]
+    lines += [f"problem: {p}" for p in report.problems]
+    lines += [f"stale rows in {k}: `locum prune {opened.url}` removes them" for k in report.stale]
+    lines.append("clean" if report.clean else "NOT clean")
+    emit(body, as_json=as_json, text="\n".join(lines))
+    return EXIT_OK if report.clean else EXIT_STORE
+
+
+def prune(
+    store: str,
+    *,
+    video: Annotated[list[str] | None, Parameter(negative=())] = None,
+    uri: Annotated[list[str] | None, Parameter(negative=())] = None,
+    reason: str = "",
+    as_json: Json = False,
+) -> int:
+    """Remove videos for good, and sweep what interrupted runs left. Without a video it only sweeps.
+
+    Parameters
+    ----------
+    store
+        Folder or URL of the store.
+    video
+        Id of a video to remove; may be given several times.
+    uri
+        URI or local path of a video to remove, whatever copies of it there are; may be given several times.
+    reason
+        Kept with the removal.
+    as_json
+        Print one JSON object.
+    """
+    from jobs.console import emit
+    from jobs.prune import prune as run_prune
+
+    report = run_prune(store, videos=video or (), uris=uri or (), reason=reason)
+    text = (
+        f"{report['removed_videos']} videos and {report['removed_rows']} rows removed; "
+        f"{report['swept_shards']} shards and {report['swept_files']} temporary files swept"
+    )
+    emit(report, as_json=as_json, text=text)
+    return EXIT_OK
+
+
+def derive(store: str, *, as_json: Json = False) -> int:
+    """Recompute the uncertainty columns from the cached logits; the teacher is not run.
+
+    Parameters
+    ----------
+    store
+        Folder or URL of a target store.
+    as_json
+        Print one JSON object.
+    """
+    from jobs.console import emit
+    from pipeline.store.mend import derive as rewrite
+    from pipeline.store.shard_store import ShardStore
+    from pipeline.tasks.targets_table import rederive
+
+    opened = ShardStore.open(store)
+    if opened.document.kind != "targets" or opened.document.spec.get("logits", {}).get("top_k"):
+        raise SettingsError(f"{store}: derived columns can be recomputed for target stores with dense logits")
+    shards = rewrite(opened, rederive)
+    emit({"store": opened.url, "shards": shards}, as_json=as_json, text=f"{shards} shards rewritten")
+    return EXIT_OK
+
+
+def _settings(max_hours: float | None, transient: float = 0.1, damaged: float = 1.0) -> Any:
+    from pipeline.breaker import BreakerSettings
+    from pipeline.runner import RunSettings
+
+    if max_hours is not None and max_hours <= 0:
+        raise SettingsError(f"--max-hours must be above 0, got {max_hours}")
+    for flag, share in (("--max-transient-share", transient), ("--max-damaged-share", damaged)):
+        if not 0 <= share <= 1:
+            raise SettingsError(f"{flag} must lie in 0 to 1, got {share}")
+    seconds = None if max_hours is None else max_hours * 3600
+    return RunSettings(seconds, BreakerSettings(transient, damaged))
+
+
+def _at_least(flag: str, value: int, least: int) -> None:
+    if value < least:
+        raise SettingsError(f"{flag} must be at least {least}, got {value}")
+
+
+def _teach_text(body: dict[str, Any]) -> str:
+    from jobs.console import duration
+
+    run = body["this_run"]
+    lines = [
+        f"{body['videos']} videos, {body['planned']} clips planned: {body['rows']} rows, "
+        f"{body['quarantined_rows']} quarantined ({body['quarantined_videos']} videos)"
+        + (f", {body['tombstoned_rows']} removed" if body["tombstoned_rows"] else ""),
+        f"this run: {run['new_videos']} new videos, {run['rows']} rows in {duration(run['seconds'])} "
+        f"({run['clips_per_second']:.1f} clips/s)",
+    ]
+    if body["quarantined_videos"]:
+        lines.append(f"see: locum failures {body['store']}")
+    if not body["complete"]:
+        lines.append(f"{body['pending_shards']} shards are pending: run the same command again")
+    return "\n".join([*lines, body["store"]])

@@ -1,0 +1,123 @@
+"""The dry run: what a teach call would come to, measured on a few videos. Writes nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jobs.console import duration, size
+from jobs.index import sample_entries
+from pipeline.manifest import read_entries
+from pipeline.models.resolve import resolve_targets
+from pipeline.models.teacher import Teacher
+from pipeline.plan import auto_shard_clips
+from pipeline.store.shard_store import ShardStore
+from pipeline.video.probe import probe
+from pipeline.video.pyav import PyAVDecoder
+from schemas.clip import clip_spans, count_clips
+from schemas.errors import ManifestError, VideoError
+from schemas.targets import TargetSpec
+
+if TYPE_CHECKING:
+    from jobs.teach import TeachOptions
+
+_PROBED_VIDEOS = 8
+_CLIPS_A_VIDEO = 4
+_ROW_OVERHEAD_BYTES = 40
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Numbers of a dry run; ``clips`` and what follows from it are extrapolated from ``probed`` videos."""
+
+    source: str
+    fingerprint: str
+    videos: int
+    video_bytes: int
+    missing: int
+    probed: int
+    unreadable: int
+    clips: int
+    shards: int
+    store_bytes: int
+    decode_ms_a_clip: float
+    teacher_ms_a_clip: float
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_text(self) -> str:
+        absent = f", {self.missing} of them not there" if self.missing else ""
+        return "\n".join(
+            [
+                f"{self.videos} entries ({size(self.video_bytes)}){absent}",
+                f"about {self.clips} clips in {self.shards} shards, {size(self.store_bytes)} of targets",
+                f"decoding {self.decode_ms_a_clip:.1f} ms and teacher {self.teacher_ms_a_clip:.1f} ms a clip on this "
+                f"machine (measured on {self.probed} videos, {self.unreadable} of them unreadable)",
+                f"about {duration(self.seconds)} in one process here, if nothing is cached yet",
+                f"fingerprint {self.fingerprint}; nothing was written",
+            ]
+        )
+
+
+def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> Estimate:
+    """Probe, decode and teach a few videos of ``source``, and extrapolate.
+
+    Decoding and teaching overlap in a run, so the time is that of the slower of both.
+
+    Raises
+    ------
+    ManifestError
+        If nothing is found, or none of the probed videos can be read.
+    """
+    if ShardStore.is_store(source):
+        from jobs.index import entries_of
+
+        entries = entries_of(ShardStore.open(source))
+    else:
+        entries = read_entries(source)
+    entries = sample_entries(entries, options.limit)
+    spec = resolve_targets(spec)
+    teacher = Teacher(spec, device=options.device, batch_size=options.batch_size, num_threads=options.num_threads)
+    decoder = PyAVDecoder()
+    clips_each, decode_seconds, frames, unreadable = [], 0.0, [], 0
+    sample = sample_entries(entries, _PROBED_VIDEOS)
+    for uri in sample["uri"].to_pylist():
+        try:
+            length = probe(uri).duration_us
+            clips_each.append(count_clips(length, spec.clip))
+            spans = clip_spans(0, length, spec.clip)[:_CLIPS_A_VIDEO]
+            started = time.perf_counter()
+            frames += [c.frames_VTHWC for c in decoder.decode(uri, spans, spec.view, spec.decode)]
+            decode_seconds += time.perf_counter() - started
+        except VideoError:
+            unreadable += 1
+    if not frames:
+        raise ManifestError(f"{source}: none of {sample.num_rows} sampled videos can be read")
+    teacher.logits(frames[:1], seed=0)
+    started = time.perf_counter()
+    teacher.logits(frames, seed=0)
+    teacher_ms = (time.perf_counter() - started) * 1e3 / len(frames)
+    decode_ms = decode_seconds * 1e3 / len(frames)
+    readable = len(clips_each) / sample.num_rows
+    clips = round(float(np.mean(clips_each)) * entries.num_rows * readable)
+    row_bytes = (spec.teacher.num_classes or 0) * (2 if spec.logits.dtype == "float16" else 4) + _ROW_OVERHEAD_BYTES
+    return Estimate(
+        source=source,
+        fingerprint=spec.fingerprint(),
+        videos=entries.num_rows,
+        video_bytes=sum(filter(None, entries["num_bytes"].to_pylist())),
+        missing=entries["token"].null_count,
+        probed=sample.num_rows,
+        unreadable=unreadable,
+        clips=clips,
+        shards=-(-clips // (options.shard_clips or auto_shard_clips(clips))),
+        store_bytes=clips * row_bytes,
+        decode_ms_a_clip=decode_ms,
+        teacher_ms_a_clip=teacher_ms,
+        seconds=clips * max(decode_ms, teacher_ms) / 1e3,
+    )

@@ -1,0 +1,137 @@
+"""Teach: index the videos, plan what is new, run the teacher over it, and commit shard by shard.
+
+    index  ->  catalogue  ->  next generation of the plan  ->  run what is pending
+
+Every step is resumable, so running the same call again after any interruption does what is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.index import IndexReport, catalog, index
+from pipeline.models.resolve import resolve_targets
+from pipeline.replan import NextGeneration, known_videos, next_generation
+from pipeline.runner import LocalRunner, OnProgress, RunSettings, RunSummary
+from pipeline.store.kinds import TARGETS
+from pipeline.store.read import write_quarantine
+from pipeline.store.shard_store import ShardStore
+from pipeline.store.verify import StoreCounts, count
+from pipeline.tasks.teach import TeachTask
+from pipeline.video.frame_source import LocalFrameSource
+from pipeline.video.pyav import PyAVDecoder
+from schemas.errors import RetryableError
+from schemas.targets import TargetSpec
+
+
+@dataclass(frozen=True)
+class TeachOptions:
+    """How to run; none of these changes a number in the store (batch size: beyond rounding)."""
+
+    name: str = "targets"
+    limit: int | None = None
+    batch_size: int = 8
+    device: str = "auto"
+    compile: bool = False
+    num_threads: int | None = None
+    shard_clips: int | None = None
+    max_attempts: int = 3
+    settings: RunSettings = RunSettings()
+
+    def task(self, spec: TargetSpec) -> TeachTask:
+        return TeachTask(spec, self.batch_size, self.device, self.compile, self.num_threads)
+
+
+@dataclass(frozen=True)
+class TeachReport:
+    """What a call did and where it stands."""
+
+    store: ShardStore
+    index: IndexReport
+    added: NextGeneration
+    summary: RunSummary
+    counts: StoreCounts
+
+    def to_json(self) -> dict[str, Any]:
+        s = self.summary
+        return {
+            "store": self.store.url,
+            "index": self.index.store.url,
+            "fingerprint": self.store.document.fingerprint,
+            "complete": self.counts.complete,
+            "videos": self.counts.videos,
+            "planned": self.counts.planned,
+            "rows": self.counts.rows,
+            "quarantined_rows": self.counts.quarantined_rows,
+            "quarantined_videos": self.counts.quarantined_videos,
+            "tombstoned_rows": self.counts.tombstoned_rows,
+            "pending_shards": self.counts.pending_shards,
+            "this_run": {
+                "new_videos": self.added.new_videos,
+                "amended": self.added.amended,
+                "superseded": self.added.superseded,
+                "shards": s.shards,
+                "rows": s.rows,
+                "seconds": round(s.seconds, 3),
+                "clips_per_second": round(s.rows / s.seconds, 3) if s.seconds else 0.0,
+                "seconds_by_stage": {k: round(v, 3) for k, v in s.seconds_by_stage.items()},
+                "lost_races": s.lost_races,
+                "failed_shards": {str(k): v for k, v in s.failed_shards.items()},
+                "out_of_time": s.out_of_time,
+            },
+        }
+
+
+def teach(
+    source: str,
+    out: str,
+    spec: TargetSpec,
+    options: TeachOptions = TeachOptions(),
+    *,
+    on_progress: OnProgress | None = None,
+) -> TeachReport:
+    """Cache the teacher's targets for the videos of ``source`` under ``out``.
+
+    Raises
+    ------
+    SettingsError
+        If the source or the teacher is not as said; nothing was computed.
+    CircuitOpenError, RetryableError
+        If the run cannot go on now; what was committed stands.
+    """
+    spec = resolve_targets(spec)
+    indexed = index(source, out, limit=options.limit, settings=options.settings)
+    store = open_targets(out, options.name, spec)
+    added = add_videos(store, catalog(indexed.store, indexed.entries), spec, options.shard_clips, source)
+    runner = LocalRunner(lambda: LocalFrameSource(PyAVDecoder(), max_attempts=options.max_attempts))
+    summary = runner.run(options.task(spec), store, options.settings, on_progress)
+    if summary.shards or summary.lost_races:
+        write_quarantine(store)
+    return TeachReport(store, indexed, added, summary, count(store))
+
+
+def open_targets(out: str, name: str, spec: TargetSpec) -> ShardStore:
+    """The target store of a resolved spec under ``out``, made where it is not there."""
+    return ShardStore.create(
+        out, kind=TARGETS, name=name, fingerprint=spec.fingerprint(), spec=spec.model_dump(mode="json")
+    )
+
+
+def add_videos(
+    store: ShardStore, videos: pa.Table, spec: TargetSpec, shard_clips: int | None, source: str
+) -> NextGeneration:
+    """Plan what of ``videos`` is new to the store."""
+    for _ in range(8):
+        added = next_generation(
+            lambda: videos.to_batches(max_chunksize=16384),
+            spec.clip,
+            known=known_videos(store),
+            removed=store.tombstones(),
+            shard_clips=shard_clips,
+        )
+        if added.is_empty or store.add_plan(added.rows(), notes={"source": source}) is not None:
+            return added
+    raise RetryableError(f"{store.url}: other processes keep adding generations; run again")

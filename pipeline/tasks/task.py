@@ -1,0 +1,31 @@
+"""What a task is. The frozen `Task` says what is to be done and travels; the `TaskRun` holds the models and does it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pipeline.frames import FrameRequest, FrameSource
+from schemas.shard import Shard, ShardResult
+
+
+class TaskRun(Protocol):
+    """A task under way in one process. Runs one shard at a time."""
+
+    def run(self, shard: Shard, frames: FrameSource) -> ShardResult:
+        """Compute a shard. A bad video is a `Failure` in the result; only what dooms the shard is raised."""
+        ...
+
+    def close(self) -> None:
+        """Free models and threads."""
+        ...
+
+
+class Task(Protocol):
+    """Picklable and frozen. ``request`` says which frames it will ask for, None where it needs none."""
+
+    @property
+    def request(self) -> FrameRequest | None: ...
+
+    def start(self) -> TaskRun:
+        """Load what is needed, in the process that will run it."""
+        ...

@@ -1,0 +1,132 @@
+"""TeachTask: run the teacher over a shard's clips and keep what it says of each.
+
+Clips of different videos share batches, in plan order and never across shards, so a shard that is computed again
+is computed in the same batches and gives the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.frames import Clip, FrameRequest, FrameSource, VideoEnd
+from pipeline.tasks.targets_table import target_table
+from schemas.shard import Failure, Shard, ShardResult
+from schemas.targets import TargetSpec
+
+if TYPE_CHECKING:
+    from pipeline.models.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class TeachTask:
+    """``spec`` determines the numbers; the rest only how fast they come."""
+
+    spec: TargetSpec
+    batch_size: int = 8
+    device: str = "auto"
+    compile: bool = False
+    num_threads: int | None = None
+
+    @property
+    def request(self) -> FrameRequest:
+        return FrameRequest(self.spec.clip, self.spec.view, self.spec.decode)
+
+    def start(self) -> TeachRun:
+        from pipeline.models.teacher import Teacher
+
+        teacher = Teacher(
+            self.spec,
+            device=self.device,
+            batch_size=self.batch_size,
+            compile=self.compile,
+            num_threads=self.num_threads,
+        )
+        return TeachRun(self, teacher)
+
+
+@dataclass
+class _Rows:
+    """Rows of a shard under way: what is known of each clip, and its logits once they are there."""
+
+    clips: list[tuple[str, int, int, float, bool]] = field(default_factory=list)
+    logits_SK: list[np.ndarray] = field(default_factory=list)
+    teacher_ms: list[float] = field(default_factory=list)
+
+
+class TeachRun:
+    """Holds the teacher."""
+
+    def __init__(self, task: TeachTask, teacher: Teacher) -> None:
+        self._task, self._teacher = task, teacher
+
+    def run(self, shard: Shard, frames: FrameSource) -> ShardResult:
+        rows, failures = _Rows(), []
+        waiting: list[Clip] = []
+        clock = _Clock()
+        for event in frames.stream(shard, self._task.request):
+            clock.add("wait_for_frames")
+            if isinstance(event, VideoEnd):
+                if event.failure is not None:
+                    failures.append(event.failure)
+                continue
+            waiting.append(event)
+            if len(waiting) == self._task.batch_size:
+                self._flush(waiting, rows, shard)
+                waiting = []
+            clock.add("teacher")
+        clock.add("wait_for_frames")
+        if waiting:
+            self._flush(waiting, rows, shard)
+        clock.add("teacher")
+        table = self._table(rows, failures)
+        clock.add("uncertainty")
+        return ShardResult(table, tuple(failures), clock.seconds)
+
+    def close(self) -> None:
+        del self._teacher
+
+    def _flush(self, clips: Sequence[Clip], rows: _Rows, shard: Shard) -> None:
+        started = time.perf_counter()
+        # The seed is the batch's place in the plan, so that stochastic passes repeat when a shard does.
+        seed = zlib.crc32(f"{shard.key}:{len(rows.clips)}".encode())
+        logits_NSK = self._teacher.logits([c.frames_VTHWC for c in clips], seed=seed)
+        each_ms = (time.perf_counter() - started) * 1e3 / len(clips)
+        for clip, logits_SK in zip(clips, logits_NSK, strict=True):
+            span = clip.span
+            rows.clips.append((clip.video_id, span.start_us, span.end_us, clip.decode_ms, bool(clip.damage)))
+            rows.logits_SK.append(logits_SK)
+            rows.teacher_ms.append(each_ms)
+
+    def _table(self, rows: _Rows, failures: Sequence[Failure]) -> Any:
+        dropped = {f.video_id for f in failures if not f.permanent}
+        keep = [i for i, clip in enumerate(rows.clips) if clip[0] not in dropped]
+        columns = list(zip(*(rows.clips[i] for i in keep), strict=True)) or [()] * 5
+        keys = {n: list(c) for n, c in zip(("video_id", "start_us", "end_us"), columns, strict=False)}
+        extra = {
+            "decode_ms": list(columns[3]),
+            "damaged": list(columns[4]),
+            "teacher_ms": [rows.teacher_ms[i] for i in keep],
+        }
+        spec = self._task.spec
+        shape = (0, spec.num_samples, spec.teacher.num_classes or 0)
+        logits = np.stack([rows.logits_SK[i] for i in keep]) if keep else np.empty(shape, np.float32)
+        return target_table(spec, keys, logits, extra)
+
+
+class _Clock:
+    """Splits the time since the last call among names."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def add(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
