@@ -21,8 +21,11 @@ def to_input(frames_BTHWC: torch.Tensor, spec: InputSpec, *, channels_last: bool
     'NTCHW' and (B*T, 3, H, W) for 'frames'. With ``channels_last`` NCTHW is channels_last_3d in memory and
     frames channels_last, which is how frames lie already, so nothing is moved.
     """
-    mean, std = (frames_BTHWC.new_tensor(c, dtype=torch.float32) for c in (spec.mean, spec.std))
-    x_BTHWC = frames_BTHWC.to(torch.float32).div_(spec.scale).sub_(mean).div_(std)
+    x_BTHWC = frames_BTHWC.to(torch.float32).div_(spec.scale)
+    if any(spec.mean):
+        x_BTHWC.sub_(x_BTHWC.new_tensor(spec.mean))
+    if spec.std != (1.0, 1.0, 1.0):
+        x_BTHWC.div_(x_BTHWC.new_tensor(spec.std))
     if spec.layout == "NCTHW":
         x = x_BTHWC.permute(0, 4, 1, 2, 3)
     elif spec.layout == "NTCHW":

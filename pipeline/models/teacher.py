@@ -206,19 +206,21 @@ class Teacher:
         return contexts
 
     def _halve(self, failed: int, message: str) -> None:
-        spec = self.spec
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if failed == 1:
-            raise ModelError(
-                f"one clip of {spec.view.num_views} views, {spec.clip.num_frames} frames and "
-                f"{spec.view.width}x"
-                f"{spec.view.height} pixels does not fit in the memory of {self.device} with "
-                f"{spec.teacher.factory!r} in {spec.precision}: {message}"
-            )
+            raise self._too_large(message)
         self.batch_size = failed // 2
         _LOG.warning(
             "%d clips did not fit on %s, going on with %d: %s", failed, self.device, self.batch_size, message
+        )
+
+    def _too_large(self, message: str) -> ModelError:
+        clip, view = self.spec.clip, self.spec.view
+        return ModelError(
+            f"one clip of {view.num_views} views, {clip.num_frames} frames and {view.width}x{view.height} pixels "
+            f"does not fit in the memory of {self.device} with {self.spec.teacher.factory!r} in "
+            f"{self.spec.precision}: {message}"
         )
 
     def _check_clip(self, index: int, clip: np.ndarray) -> None:
@@ -235,7 +237,11 @@ class Teacher:
             shape = (1, spec.view.num_views, spec.clip.num_frames, spec.view.height, spec.view.width, 3)
             clip = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
             for seed in range(_STOCHASTIC_TRIES):
-                logits_VPK = self._forward(clip, 0, seed).unflatten(1, (spec.view.num_views, spec.passes))[0]
+                try:
+                    logits_SK = self._forward(clip, 0, seed)[0]
+                except torch.OutOfMemoryError as e:
+                    raise self._too_large(str(e)) from e
+                logits_VPK = logits_SK.unflatten(0, (spec.view.num_views, spec.passes))
                 if bool((logits_VPK != logits_VPK[:, :1]).any()):
                     return
         raise ModelError(
