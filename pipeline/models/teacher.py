@@ -218,7 +218,8 @@ class Teacher:
     def _too_large(self, message: str) -> ModelError:
         clip, view = self.spec.clip, self.spec.view
         return ModelError(
-            f"one clip of {view.num_views} views, {clip.num_frames} frames and {view.width}x{view.height} pixels "
+            f"one clip of {view.num_views} views, {clip.num_frames} frames and "
+            f"{view.width}x{view.height} pixels "
             f"does not fit in the memory of {self.device} with {self.spec.teacher.factory!r} in "
             f"{self.spec.precision}: {message}"
         )

@@ -25,6 +25,7 @@ import safetensors.torch
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.models.foreign import foreign_code
 from schemas.errors import ModelError, RetryableError
 
 _BLOCK = 1 << 20
@@ -81,7 +82,7 @@ def fetch(url: str, expected_sha256: str | None = None) -> FetchedFile:
             file = _fetch_remote(fs, path, url, expected_sha256)
     except FileNotFoundError as e:
         raise ModelError(f"there is no file {url!r}") from e
-    except (PermissionError, IsADirectoryError) as e:
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as e:
         raise ModelError(f"{url!r} cannot be read: {type(e).__name__}: {e}") from e
     except OSError as e:
         raise RetryableError(f"reading {url!r} failed: {type(e).__name__}: {e}") from e
@@ -135,18 +136,16 @@ def read_state(path: Path, called: str | None = None) -> dict[str, torch.Tensor]
             return dict(safetensors.torch.load_file(str(path)))
         except safetensors.SafetensorError as e:
             raise ModelError(f"{name!r} is no whole safetensors file: {e}") from e
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as e:
-        raise ModelError(
-            f"{name!r} does not load with weights_only=True: it holds more than tensors, and "
-            "unpickling that would "
-            "run code from the file. Where you trust it, convert it once: safetensors.torch.save_file("
-            "model.state_dict(), 'weights.safetensors')"
-        ) from e
-    except (RuntimeError, EOFError, ValueError) as e:
-        first = (str(e).strip().splitlines() or ["it is empty"])[0]
-        raise ModelError(f"{name!r} is no whole weights file (.safetensors, or torch.save): {first}") from e
+    with foreign_code(f"{name!r} is no whole weights file (.safetensors, or torch.save)"):
+        try:
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as e:
+            raise ModelError(
+                f"{name!r} does not load with weights_only=True: it is no torch file, or holds more "
+                "than tensors, "
+                "and unpickling that would run code from the file. Where you trust it, convert it once: "
+                "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+            ) from e
     while isinstance(content, Mapping) and not _is_state(content):
         nest = next((n for n in _NESTS if isinstance(content.get(n), Mapping)), None)
         if nest is None:

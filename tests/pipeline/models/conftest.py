@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ NETWORKS = Path(__file__).with_name("networks.py")
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _one_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Tiny networks gain nothing from threads; and no test may touch the user's cache."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -41,7 +44,9 @@ def make_spec() -> Callable[..., TargetSpec]:
         input: dict[str, Any] | None = None,
         **targets: Any,
     ) -> TargetSpec:
-        ref = ModelRef(factory=factory, kwargs=kwargs or {}, weights=weights, input=InputSpec(**(input or {})))
+        ref = ModelRef(
+            factory=factory, kwargs=kwargs or {}, weights=weights, input=InputSpec(**(input or {}))
+        )
         return TargetSpec(
             teacher=ref,
             clip=ClipSpec(num_frames=3),

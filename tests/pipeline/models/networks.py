@@ -40,7 +40,7 @@ class Narrow(MeansToLogits):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.asked.append(len(x))
         if len(x) > self.limit:
-            raise RuntimeError(self.message) if self.message else torch.OutOfMemoryError(f"no room for {len(x)}")
+            raise RuntimeError(self.message) if self.message else torch.OutOfMemoryError("no room")
         return super().forward(x)
 
 

@@ -128,8 +128,12 @@ class TestDropout:
 
 
 class TestMemory:
-    @pytest.mark.parametrize("message", ["", "DefaultCPUAllocator: can't allocate memory", "x: not enough memory: y"])
-    def test_the_batch_is_halved_remembered_and_logged(self, networks, make_spec, make_clips, caplog, message):
+    @pytest.mark.parametrize(
+        "message", ["", "DefaultCPUAllocator: can't allocate memory", "not enough memory: x"]
+    )
+    def test_the_batch_is_halved_remembered_and_logged(
+        self, networks, make_spec, make_clips, caplog, message
+    ):
         spec = resolve_targets(make_spec(networks("Narrow"), {"limit": 3, "message": message}))
         plenty = resolve_targets(make_spec(networks("Narrow"), {"limit": 99}))
         clips = make_clips(8)
@@ -177,7 +181,7 @@ def test_a_clip_of_another_shape_or_type_is_refused(networks, make_spec, make_cl
 def test_a_failing_model_is_a_model_error(networks, make_spec, make_clips):
     teacher = Teacher(resolve_targets(make_spec(networks("Narrow"), {"limit": 9})), device="cpu")
     teacher._model.limit, teacher._model.message = 0, "shapes do not agree"
-    with pytest.raises(ModelError, match=r"failed on an input \(1, 3, 3, 8, 10\): RuntimeError: shapes do not"):
+    with pytest.raises(ModelError, match=r"failed on an input \(1, 3, 3, 8, 10\): RuntimeError: shapes"):
         teacher.logits(make_clips(1))
 
 
@@ -198,7 +202,9 @@ def test_devices():
 def test_cuda_agrees_with_the_cpu(make_spec):
     view = {"width": 32, "height": 32}
     clips = np.random.default_rng(1).integers(0, 256, (7, 1, 3, 32, 32, 3), np.uint8)
-    fp32 = resolve_targets(make_spec("pipeline.models.small3d:build", {"num_classes": 5}, view=view, passes=2))
+    fp32 = resolve_targets(
+        make_spec("pipeline.models.small3d:build", {"num_classes": 5}, view=view, passes=2)
+    )
     bf16 = resolve_targets(
         make_spec("pipeline.models.small3d:build", {"num_classes": 5}, view=view, precision="bf16")
     )
