@@ -58,6 +58,7 @@ class FrameReader:
         self._is_matroska = "matroska" in media.container.format.name
         self._packets = self._demux()
         self._last_us = 0
+        self._sought_us = -1
         self._key_pts: int | None = None
         self.jumped = False
         self.unproven = False
@@ -84,18 +85,19 @@ class FrameReader:
 
     def skip_to(self, time_us: int) -> None:
         """Nothing before ``time_us`` is wanted: seek, where that is safe and cheaper than decoding on."""
-        if not self._may_seek or not self.clock.regular or self._key_pts is not None:
+        if not self._may_seek or not self.clock.regular or time_us <= self._sought_us:
             return
         saved_us = self._place_of_keyframe(time_us) - self._last_us
         if saved_us < MIN_FRAMES_SAVED * self._frame_us:
             return
+        self._sought_us = time_us  # never twice for one time: each seek makes headway
         self._seek(time_us)
 
     def _place_of_keyframe(self, time_us: int) -> int:
         """About when the last keyframe before ``time_us`` is shown, from the index; 0 where unknown."""
         index = self._media.stream.index_entries
         target = self.clock.to_ticks(time_us)
-        if self._is_matroska and len(index) <= 1:  # the cues are read at the first seek
+        if self._is_matroska and self._sought_us < 0:  # the cues are read at the first seek
             return time_us if time_us - self._last_us >= _BLIND_SEEK_US else 0
         place = index.search_timestamp(target, backward=True)
         if place < 0:
@@ -181,7 +183,7 @@ class FrameReader:
                 return
 
     def _note_loss(self, text: str) -> None:
-        self.lost = text
+        self.lost = self.lost or f"{text} near {self._last_us / 1e6:.2f} s"
         if self._stamp is not None:
             self._lost_stamp = max(self._stamp, self._lost_stamp or self._stamp)
 
@@ -194,10 +196,7 @@ class FrameReader:
             self.lost, self._lost_stamp = "", None
         time_us, length_us = self.clock.tick(frame.pts, frame.dts, frame.duration)
         self._last_us = time_us
-        damage = self.lost and f"{self.lost} near {time_us / 1e6:.2f} s"
-        return TimedFrame(
-            time_us, length_us, frame, damage, lost_before and f"{lost_before} near {time_us / 1e6:.2f} s"
-        )
+        return TimedFrame(time_us, length_us, frame, self.lost, lost_before)
 
     def _is_past_loss(self, frame: Any) -> bool:
         stamp = frame.pts if frame.pts is not None else frame.dts

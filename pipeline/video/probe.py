@@ -93,7 +93,10 @@ def _declared_us(media: Media) -> tuple[int | None, bool]:
     if _SELF_TIMED & set(container.format.name.split(",")):
         return None, False
     if stream.duration and stream.duration > 0:
-        return _us(stream.duration, stream.time_base), True
+        ticks, index = stream.duration, stream.index_entries
+        if len(index) > 1:  # muxers have been seen to declare less than they index
+            ticks = max(ticks, index[len(index) - 1].timestamp - (stream.start_time or 0))
+        return _us(ticks, stream.time_base), True
     start_us = _us(stream.start_time or 0, stream.time_base)
     match = _CLOCK_TEXT.match(stream.metadata.get("DURATION", "").strip())
     if match:
@@ -189,8 +192,11 @@ def _scan_packets(media: Media, frame_us: int) -> _Scan:
 
 
 class _Extent:
-    """First and last instant of a stream from its packets, in ticks; in formats whose clocks may start anew,
-    ``jumps`` back are joined on."""
+    """First and last instant of a stream from its packets, in ticks.
+
+    The end is that of the frame shown last: with B-frames other packets' durations are steps in decoding order,
+    and may reach past it. In formats whose clocks may start anew, ``jumps`` back are joined on.
+    """
 
     def __init__(self, time_base: Fraction, frame_us: int, jumps: bool) -> None:
         self._time_base = time_base
@@ -200,6 +206,7 @@ class _Extent:
         self._shift = 0
         self._last: int | None = None
         self._start: int | None = None
+        self._top: int | None = None
         self._end: int | None = None
 
     def add(self, stamp: int | None, duration: int) -> None:
@@ -217,7 +224,8 @@ class _Extent:
         self._last = stamp
         end = stamp + (duration or self._frame)
         self._start = stamp if self._start is None else min(self._start, stamp)
-        self._end = end if self._end is None else max(self._end, end)
+        if self._top is None or stamp >= self._top:
+            self._top, self._end = stamp, end
 
     @property
     def start_us(self) -> int | None:

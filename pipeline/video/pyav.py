@@ -18,7 +18,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from pipeline.video.decoder import DecodedClip
 from pipeline.video.frame_reader import FrameReader
-from pipeline.video.sampling import Sampler
+from pipeline.video.sampling import Sampler, end_tolerance_us
 from pipeline.video.source import Media, open_media
 from pipeline.video.views import cut_views, layout
 from schemas.clip import ClipSpan
@@ -83,7 +83,7 @@ def _fill(sampler: Sampler[Any], reader: FrameReader) -> Iterator[DecodedClip]:
             return
         reader.skip_to(wanted_us)
     if not reader.unproven:
-        yield from sampler.finish(reader.lost)
+        yield from sampler.finish(reader.lost, end_tolerance_us(reader.clock.frame_us))
 
 
 def _require_frames(reader: FrameReader, uri: str) -> None:

@@ -20,8 +20,15 @@ from schemas.clip import ClipSpan
 F = TypeVar("F")
 
 END_TOLERANCE_US = 100_000
-"""A sample this far, or two frames, past the last frame's end is the last frame still: containers round
-durations, and many do not say how long their last frame lasts."""
+
+
+def end_tolerance_us(frame_us: int) -> int:
+    """How far past the last frame's end it still counts as shown: 100 ms or two frames of ``frame_us``.
+
+    Containers round durations, some count packets that show nothing, and many do not say how long their last
+    frame lasts.
+    """
+    return max(END_TOLERANCE_US, 2 * frame_us)
 
 
 @dataclass(slots=True)
@@ -78,16 +85,17 @@ class Sampler(Generic[F]):
         """The next frame is not the successor of the last one; it starts at or before `next_time_us`."""
         self._held = None
 
-    def finish(self, lost: str = "") -> Iterator[DecodedClip]:
+    def finish(self, lost: str = "", tolerance_us: int = END_TOLERANCE_US) -> Iterator[DecodedClip]:
         """No more frames; ``lost`` says what was lost after the last one.
 
-        Slots past its end repeat it with damage, and clips of which every sample lies past it are left out.
+        Slots more than ``tolerance_us`` past its end repeat it with damage, and clips of which every sample lies
+        past it are left out.
         """
         held = self._held
         if held is None:
             return
         end_us = held.time_us + held.length_us
-        limit_us = end_us + max(END_TOLERANCE_US, 2 * held.length_us)
+        limit_us = end_us + tolerance_us
         beyond = {id(clip) for clip in self._clips if clip.span.times_us[0] >= limit_us}
         self._slots = deque(s for s in self._slots if id(self._by_number[s[1]]) not in beyond)
         self._fill(held, limit_us, lost)
