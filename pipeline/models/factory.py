@@ -122,9 +122,8 @@ def _import_module(name: str) -> ModuleType:
             missing = e.name or ""
             if name == missing or name.startswith(missing + "."):
                 raise ModelError(
-                    f"there is no module {missing!r} (for {name!r}) in the environment of "
-                    f"{sys.executable}: install "
-                    "its package there, put its folder on PYTHONPATH, or name the file: "
+                    f"there is no module {missing!r} (for {name!r}) in the environment of {sys.executable}: "
+                    "install its package there, put its folder on PYTHONPATH, or name the file: "
                     "'path/to/file.py:function'"
                 ) from e
             raise ModelError(

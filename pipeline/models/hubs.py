@@ -51,9 +51,8 @@ def _import(hub: str) -> ModuleType:
             if e.name != hub:
                 raise
             raise ModelError(
-                f"'{hub}:…' needs the package {hub}, which is not installed: pip install {hub} (with "
-                "the build of "
-                f"torch that is here, {torch.__version__})"
+                f"'{hub}:…' needs the package {hub}, which is not installed: pip install {hub} "
+                f"(a build that goes with torch {torch.__version__})"
             ) from e
 
 
@@ -87,9 +86,8 @@ def _transformers(package: ModuleType, name: str, pretrained: bool) -> Callable[
             auto = package.AutoModelForImageClassification
         else:
             raise ModelError(
-                f"'transformers:{name}' is a "
-                f"{', '.join(architectures) or 'model without an architecture'}: only "
-                "models made for video or image classification have logits to give"
+                f"'transformers:{name}' is a {', '.join(architectures) or 'model without an architecture'}: "
+                "only models made for video or image classification have logits to give"
             )
         model = auto.from_pretrained(name, **kwargs) if pretrained else auto.from_config(config)
         return PixelsToLogits(model)

@@ -53,9 +53,8 @@ def to_logits(output: object, num_views: int, num_frames: int, spec: InputSpec) 
         )
     if output.dim() != 2 or output.shape[0] != rows or not output.is_floating_point():
         raise ModelError(
-            f"the model must return logits ({rows}, K) for {rows} inputs in the layout "
-            f"{spec.layout!r}, it returned "
-            f"{output.dtype} of shape {tuple(output.shape)}"
+            f"the model must return logits ({rows}, K) for {rows} inputs in the layout {spec.layout!r}, "
+            f"it returned {output.dtype} of shape {tuple(output.shape)}"
         )
     logits: torch.Tensor = output.to(torch.float32)
     if spec.layout == "frames":

@@ -74,9 +74,8 @@ def _build(ref: ModelRef, device: str) -> tuple[torch.nn.Module, str, str]:
     factory = find_factory(ref.factory, with_weights=ref.weights is not None, device=device)
     if ref.code is not None and ref.code != factory.code:
         raise ModelError(
-            f"the code of {ref.factory!r} here is {factory.code}, the spec was resolved with "
-            f"{ref.code}: bring that "
-            "code back, or resolve again (which makes another store)"
+            f"the code of {ref.factory!r} here is {factory.code}, the spec was resolved with {ref.code}: "
+            "bring that code back, or resolve again (which makes another store)"
         )
     expected = ref.weights_sha256
     model = _call(factory, ref)
@@ -111,16 +110,16 @@ def _dry_run(model: torch.nn.Module, ref: ModelRef, shape_THW: tuple[int, int, i
     """Number of classes. Exported graphs are run on one clip too: they may know a single batch size."""
     generator = torch.Generator().manual_seed(_SEED)
     num_classes = 0
-    for batch in (2, 1) if ref.factory.endswith(".pt2") else (2,):
+    exported = ref.factory.endswith(".pt2")
+    hint = "check input.layout, clip.num_frames, view.width and view.height"
+    for batch in (2, 1) if exported else (2,):
         frames = torch.randint(0, 256, (batch, *shape_THW, 3), dtype=torch.uint8, generator=generator)
         x = to_input(frames.to(device), ref.input)
         with (
             torch.inference_mode(),
             foreign_code(
-                f"the model {ref.factory!r} does not take an input {tuple(x.shape)}, layout "
-                f"{ref.input.layout!r}",
-                "check input.layout, clip.num_frames, view.width and view.height; export with a "
-                "dynamic batch",
+                f"{ref.factory!r} does not take an input {tuple(x.shape)}, layout {ref.input.layout!r}",
+                hint + "; export with a dynamic batch" * exported,
             ),
         ):
             output = model(x)

@@ -1,20 +1,22 @@
 """The teacher at work: decoded clips in, float32 logits out.
 
 Frames go to the device as 8-bit integers and are normalised there. Lower precision is autocast over float32
-weights, not a cast of the model: on a CPU both are equally fast (within 5 % where bf16 is emulated), and
-operators that have no low-precision kernel (avg_pool3d on a CPU, for one) or that lose too much (softmax)
-stay in float32. 'fp32' means IEEE float32: TF32 convolutions are switched off.
+weights, not a cast of the model: on a CPU both were equally fast (within 5 %), and operators that have no
+low-precision kernel (avg_pool3d on a CPU, for one) or that lose too much (softmax) stay in float32. Where a
+CPU has no bf16 instructions (AMX, AVX512-BF16) bf16 is slower than fp32. 'fp32' means IEEE float32: TF32
+convolutions are switched off.
 
 Repeatability: batches depend on the order of the clips alone, never on time. The same clips, seed, batch
 size, device and libraries give the same bits. A batch that did not fit is halved, which moves logits by
 rounding and, with several passes, draws other masks; it is logged.
 
-Shape suffixes: N clips, V views, P passes, S = V*P samples, T frames, H height, W width, C colours, K
-classes.
+Shape suffixes: N clips, V views, P passes, S = V*P samples, T frames, H height, W width, C colours,
+K classes.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Sequence
@@ -24,7 +26,7 @@ import numpy as np
 import torch
 
 from pipeline.models.dropout import activate_dropout, derived_seed
-from pipeline.models.foreign import foreign_code
+from pipeline.models.foreign import foreign_code, is_out_of_memory
 from pipeline.models.inputs import to_channels_last, to_input, to_logits
 from pipeline.models.resolve import build
 from schemas.errors import ModelError
@@ -48,7 +50,8 @@ class Teacher:
         Clips in one forward pass; each counts ``num_views`` inputs (times ``num_frames`` for the layout
         'frames').
     compile
-        Compile with torch.compile: slow to start, and the last batch is filled up to keep one shape.
+        Compile with torch.compile: slow to start, and the last batch is filled up to keep one shape. Logits
+        move by rounding, and MC dropout draws other masks.
     num_threads
         CPU threads of torch, for the whole process; left as they are where not given.
 
@@ -124,17 +127,17 @@ class Teacher:
         first = 0
         while first < len(clips_NVTHWC):
             batch = clips_NVTHWC[first : first + self.batch_size]
-            full = ""
+            too_large = None
             try:
                 parts_NSK.append(self._forward(batch, first, seed))
             except RuntimeError as e:
                 if not is_out_of_memory(e):
                     raise
-                full = str(e).strip().splitlines()[0]
-            if full:  # outside the handler, where the failed batch's tensors are free again
-                self._halve(len(batch), full)
-            else:
+                too_large = (str(e).strip().splitlines() or ["no memory left"])[0]
+            if too_large is None:
                 first += len(batch)
+            else:  # outside the handler, where the failed batch's tensors are free again
+                self._halve(len(batch), too_large)
         empty = np.empty((0, self.num_samples, self._num_classes), np.float32)
         logits_NSK = np.concatenate([empty, *(p.cpu().numpy() for p in parts_NSK)])
         self.seconds += time.perf_counter() - started
@@ -172,21 +175,14 @@ class Teacher:
         if samples_BPK.shape[2] != self._num_classes:
             raise ModelError(
                 f"{spec.teacher.factory!r} gave {samples_BPK.shape[2]} logits for the clips from index "
-                f"{first}, "
-                f"the spec says {self._num_classes}"
+                f"{first}, the spec says {self._num_classes}"
             )
         return samples_BPK.reshape(rows, self.num_samples, self._num_classes)[:num]
 
     def _call(self, x: torch.Tensor) -> object:
-        full: RuntimeError | None = None
-        with foreign_code(f"the model {self.spec.teacher.factory!r} failed on an input {tuple(x.shape)}"):
-            try:
-                return self._run(x)
-            except RuntimeError as e:
-                if not is_out_of_memory(e):
-                    raise
-                full = e
-        raise full
+        doing = f"the model {self.spec.teacher.factory!r} failed on an input {tuple(x.shape)}"
+        with foreign_code(doing, "try without compile" if self._pad else "", memory_errors_pass=True):
+            return self._run(x)
 
     def _to_device(self, batch: Sequence[np.ndarray] | np.ndarray, rows: int) -> torch.Tensor:
         """uint8 (rows, V, T, H, W, 3); the last clip is repeated to fill up."""
@@ -206,6 +202,7 @@ class Teacher:
         return contexts
 
     def _halve(self, failed: int, message: str) -> None:
+        gc.collect()  # the failed batch may hang in a cycle of its traceback
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if failed == 1:
@@ -218,9 +215,8 @@ class Teacher:
     def _too_large(self, message: str) -> ModelError:
         clip, view = self.spec.clip, self.spec.view
         return ModelError(
-            f"one clip of {view.num_views} views, {clip.num_frames} frames and "
-            f"{view.width}x{view.height} pixels "
-            f"does not fit in the memory of {self.device} with {self.spec.teacher.factory!r} in "
+            f"one clip of {view.num_views} views, {clip.num_frames} frames and {view.width}x{view.height} "
+            f"pixels does not fit in the memory of {self.device} with {self.spec.teacher.factory!r} in "
             f"{self.spec.precision}: {message}"
         )
 
@@ -246,9 +242,8 @@ class Teacher:
                 if bool((logits_VPK != logits_VPK[:, :1]).any()):
                     return
         raise ModelError(
-            f"{spec.passes} passes need dropout, and {spec.teacher.factory!r} has no dropout layer "
-            "that changes its "
-            "logits: set passes to 1, or give the factory a dropout above 0"
+            f"{spec.passes} passes need dropout, and {spec.teacher.factory!r} has no dropout layer that "
+            "changes its logits: set passes to 1, or give the factory a dropout above 0"
         )
 
 
@@ -268,11 +263,3 @@ def pick_device(name: str) -> torch.device:
             f"{name!r} is not here: torch {torch.__version__} sees {torch.cuda.device_count()} GPUs"
         )
     return device
-
-
-def is_out_of_memory(e: RuntimeError) -> bool:
-    """Whether the error says that a device (or the host, for the CPU) had no memory left."""
-    if isinstance(e, torch.OutOfMemoryError):
-        return True
-    text = str(e)
-    return "DefaultCPUAllocator" in text or "not enough memory" in text or "CUDA out of memory" in text

@@ -88,8 +88,8 @@ def fetch(url: str, expected_sha256: str | None = None) -> FetchedFile:
         raise RetryableError(f"reading {url!r} failed: {type(e).__name__}: {e}") from e
     if expected_sha256 is not None and file.sha256 != expected_sha256:
         raise ModelError(
-            f"{url!r} has the SHA-256 {file.sha256}, expected was {expected_sha256}: it is another "
-            "file, or damaged"
+            f"{url!r} has the SHA-256 {file.sha256}, expected was {expected_sha256}: "
+            "it is another file, or damaged"
         )
     return file
 
@@ -141,10 +141,9 @@ def read_state(path: Path, called: str | None = None) -> dict[str, torch.Tensor]
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as e:
             raise ModelError(
-                f"{name!r} does not load with weights_only=True: it is no torch file, or holds more "
-                "than tensors, "
-                "and unpickling that would run code from the file. Where you trust it, convert it once: "
-                "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+                f"{name!r} does not load with weights_only=True: it is no torch file, or holds more than "
+                "tensors, and unpickling that would run code from the file. Where you trust it, convert it "
+                "once: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
             ) from e
     while isinstance(content, Mapping) and not _is_state(content):
         nest = next((n for n in _NESTS if isinstance(content.get(n), Mapping)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 
 import torch
 from torch import nn
@@ -30,17 +31,24 @@ class MeansToLogits(nn.Module):
 
 
 class Narrow(MeansToLogits):
-    """Runs out of memory above ``limit`` inputs; remembers the batch sizes it was asked for."""
+    """Runs out of memory above ``limit`` inputs; remembers the batch sizes it was asked for.
+
+    ``still_held`` counts the inputs of earlier calls that nobody had let go of when the next one came.
+    """
 
     def __init__(self, limit: int, message: str = "") -> None:
         super().__init__(2)
         self.limit, self.message = limit, message
         self.asked: list[int] = []
+        self.inputs: list[weakref.ref[torch.Tensor]] = []
+        self.still_held = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.asked.append(len(x))
+        self.still_held += sum(r() is not None for r in self.inputs)
+        self.inputs = [weakref.ref(x)]
         if len(x) > self.limit:
-            raise RuntimeError(self.message) if self.message else torch.OutOfMemoryError("no room")
+            raise RuntimeError(self.message) if self.message else torch.OutOfMemoryError()
         return super().forward(x)
 
 

@@ -142,6 +142,7 @@ class TestMemory:
             logits = teacher.logits(clips)
         np.testing.assert_allclose(logits, Teacher(plenty, device="cpu").logits(clips), rtol=1e-6)
         assert teacher._model.asked == [8, 4, 2, 2, 2, 2]
+        assert teacher._model.still_held == 0
         assert teacher.batch_size == 2
         assert len(caplog.records) == 2
         teacher.logits(clips)
