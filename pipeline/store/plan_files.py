@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import re
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -87,9 +88,10 @@ def encode_plan(batches: Iterable[pa.RecordBatch], kind: StoreKind, header: Plan
 
 
 class PlanFile:
-    """One generation, open for reading."""
+    """One generation, open for reading, by several threads if need be."""
 
     def __init__(self, files: StoreFiles, kind: StoreKind, generation: int) -> None:
+        self._reading = threading.Lock()  # Arrow's Parquet reader is not safe to share between threads
         self._files, self._kind, self.generation = files, kind, generation
         self._where = f"{files.url}/{plan_name(generation)}"
         try:
@@ -115,12 +117,16 @@ class PlanFile:
         return (ShardKey(self.generation, n) for n in range(self.header.shards))
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        return self._parquet.iter_batches(batch_size=16384, columns=columns)
+        for group in range(self._parquet.metadata.num_row_groups):
+            with self._reading:
+                table = self._parquet.read_row_group(group, columns=columns)
+            yield from table.to_batches(max_chunksize=16384)
 
     def rows(self, number: int, columns: list[str] | None = None) -> pa.Table:
         """Plan rows of shard ``number``, sorted by id; empty where it has none."""
         groups = [g for g, (low, high) in enumerate(self._group_bounds) if low <= number <= high]
-        table = self._parquet.read_row_groups(groups, columns=columns and [*{*columns, "shard"}])
+        with self._reading:
+            table = self._parquet.read_row_groups(groups, columns=columns and [*{*columns, "shard"}])
         table = table.filter(pc.equal(table["shard"], number))
         return table.sort_by(self._kind.id_column) if table.num_rows else table
 

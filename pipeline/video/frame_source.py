@@ -81,6 +81,7 @@ class LocalFrameSource:
         with self._changed:
             self._closed = True
             self._give_up_all()
+            self._changed.notify_all()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_SECONDS)
