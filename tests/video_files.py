@@ -1,7 +1,8 @@
 """Small videos whose frames carry their number in their pixels, encoded with PyAV.
 
 Each file comes with the truth that went into it: which frame is shown from which microsecond on, counted from
-the first shown frame. The number is 16 black or white blocks, which survive any codec, scaling and colour space.
+the first shown frame. The number is 16 black or white blocks, which survive any codec, scaling and colour
+space.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ US = 1_000_000
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A file, and the (time_us, number) of each frame that it shows, sorted; ``end_us`` is the last one's end."""
+    """A file, and the (time_us, number) of each frame that it shows, sorted; ``end_us`` is the last one's
+    end."""
 
     path: Path
     shown: tuple[tuple[int, int], ...]
@@ -92,13 +94,13 @@ def encode(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if audio is not None:
-            _add_silence(container, audio, audio_seconds)
+            add_silence(container, audio, audio_seconds)
     zero = times[0]
     shown = tuple((_floor_us(time - zero), first_number + i) for i, time in enumerate(times))
     return VideoFile(path, shown, _floor_us(times[-1] - zero + Fraction(1, rate)))
 
 
-def _add_silence(container: av.container.OutputContainer, audio: av.AudioStream, seconds: float) -> None:
+def add_silence(container: av.container.OutputContainer, audio: av.AudioStream, seconds: float) -> None:
     for start in range(0, int(seconds * 8000), 1024):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = 8000, start, Fraction(1, 8000)
@@ -122,23 +124,22 @@ def variable(num_frames: int, seed: int = 0, hold_after: int | None = None) -> l
     return [Fraction(int(ms), 1000) for ms in np.cumsum(steps) - steps[0]]
 
 
-def trim(source: VideoFile, path: Path, first: int, count: int) -> VideoFile:
-    """Frames ``first`` to ``first + count`` by copying packets, as ``ffmpeg -ss -c copy`` does: an edit list
-    hides what must be decoded before them."""
+def trim(source: VideoFile, path: Path, first: int) -> VideoFile:
+    """All from frame ``first`` on by copying packets, as ``ffmpeg -ss -c copy`` does: an edit list hides what
+    must be decoded before it."""
     options = {"avoid_negative_ts": "disabled"}
     with av.open(source.path) as reader, av.open(path, "w", options=options) as writer:
         stream = reader.streams.video[0]
         out = writer.add_stream_from_template(stream)
         cut = round(Fraction(source.shown[first][0], US) / stream.time_base)
-        stop = round(Fraction(source.shown[first + count][0], US) / stream.time_base)
         reader.seek(cut, stream=stream)
         for packet in reader.demux(stream):
-            if packet.dts is not None and packet.pts < stop:
+            if packet.dts is not None:
                 packet.pts, packet.dts, packet.stream = packet.pts - cut, packet.dts - cut, out
                 writer.mux(packet)
     zero = source.shown[first][0]
-    shown = tuple((time - zero, number) for time, number in source.shown[first : first + count])
-    return VideoFile(path, shown, source.shown[first + count][0] - zero)
+    shown = tuple((time - zero, number) for time, number in source.shown[first:])
+    return VideoFile(path, shown, source.end_us - zero)
 
 
 OPEN_GOP = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0:bframes=3:log-level=-1"}
@@ -166,12 +167,8 @@ RECIPES: dict[str, Recipe] = {
         b_frames=0,
     ),
     "vfr.mp4": lambda p: encode(p, variable(150), options=QUIET, time_base=MILLISECONDS),
-    "vfr_hold.mkv": lambda p: encode(
-        p, variable(90, hold_after=40), options=QUIET, time_base=MILLISECONDS
-    ),
-    "vfr_hold.mp4": lambda p: encode(
-        p, variable(90, hold_after=40), options=QUIET, time_base=MILLISECONDS
-    ),
+    "vfr_hold.mkv": lambda p: encode(p, variable(90, hold_after=40), options=QUIET, time_base=MILLISECONDS),
+    "vfr_hold.mp4": lambda p: encode(p, variable(90, hold_after=40), options=QUIET, time_base=MILLISECONDS),
     "late_start.mkv": lambda p: encode(
         p, [t + 3 for t in constant(100)], options=QUIET, container_options={"avoid_negative_ts": "disabled"}
     ),
@@ -187,14 +184,12 @@ RECIPES: dict[str, Recipe] = {
     "interlaced.mp4": lambda p: encode(
         p, constant(60), options={"x264-params": "tff=1:scenecut=0:log-level=-1", "flags": "+ildct+ilme"}
     ),
-    "full_range.mp4": lambda p: encode(
-        p, constant(40), options=QUIET, pix_fmt="yuvj420p", full_range=True
-    ),
+    "full_range.mp4": lambda p: encode(p, constant(40), options=QUIET, pix_fmt="yuvj420p", full_range=True),
     "with_audio.mp4": lambda p: encode(p, constant(100), options=QUIET, audio_seconds=6.0),
     "with_audio.mkv": lambda p: encode(p, constant(100), options=QUIET, audio_seconds=6.0),
     "one_frame.mp4": lambda p: encode(p, constant(1), options=QUIET),
     "trimmed.mp4": lambda p: trim(
-        encode(p.with_name("untrimmed.mp4"), constant(160), options=QUIET, gop=24), p, 38, 100
+        encode(p.with_name("untrimmed.mp4"), constant(160), options=QUIET, gop=24), p, 38
     ),
 }
 """Every file of which the plain rule must hold: the frame at t is the last one shown at or before t."""

@@ -139,6 +139,7 @@ class FrameReader:
         while True:
             try:
                 for packet in self._media.container.demux(self._media.stream):
+                    self._media.check_storage("decode")
                     if packet.size:
                         yield packet
                 break

@@ -173,6 +173,7 @@ def _scan_packets(media: Media, frame_us: int) -> _Scan:
     only_dts = media.container.format.name == "avi"
     count = keys = 0
     for packet in media.container.demux():
+        media.check_storage("probe")
         if not packet.size or packet.is_discard:
             continue
         stamp = packet.pts if packet.pts is not None and not only_dts else packet.dts
@@ -194,8 +195,8 @@ def _scan_packets(media: Media, frame_us: int) -> _Scan:
 class _Extent:
     """First and last instant of a stream from its packets, in ticks.
 
-    The end is that of the frame shown last: with B-frames other packets' durations are steps in decoding order,
-    and may reach past it. In formats whose clocks may start anew, ``jumps`` back are joined on.
+    The end is that of the frame shown last: with B-frames other packets' durations are steps in decoding
+    order, and may reach past it. In formats whose clocks may start anew, ``jumps`` back are joined on.
     """
 
     def __init__(self, time_base: Fraction, frame_us: int, jumps: bool) -> None:

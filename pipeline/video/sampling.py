@@ -88,8 +88,8 @@ class Sampler(Generic[F]):
     def finish(self, lost: str = "", tolerance_us: int = END_TOLERANCE_US) -> Iterator[DecodedClip]:
         """No more frames; ``lost`` says what was lost after the last one.
 
-        Slots more than ``tolerance_us`` past its end repeat it with damage, and clips of which every sample lies
-        past it are left out.
+        Slots more than ``tolerance_us`` past its end repeat it with damage, and clips of which every sample
+        lies past it are left out.
         """
         held = self._held
         if held is None:

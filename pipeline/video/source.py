@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import av
@@ -55,7 +56,8 @@ _NO_DAMAGE = (OSError, MemoryError)
 class RangedFile(io.RawIOBase):
     """A read-only, seekable view of an fsspec file with a position of its own.
 
-    ``fault`` is the first exception that a read raised; reads after it find the end of the file.
+    Reads do not raise, for PyAV would bring the exception up in some later call: ``fault`` is the first one
+    that befell a read, and that read and those after it find the end of the file.
     """
 
     def __init__(self, raw: Any, size: int) -> None:
@@ -82,13 +84,11 @@ class RangedFile(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         if self.fault is not None:
             return b""
-        try:
+        data = b""
+        with _Remember(self):
             if self._raw.tell() != self._position:
                 self._raw.seek(self._position)
-            data: bytes = self._raw.read(size)
-        except BaseException as fault:
-            self.fault = fault
-            raise
+            data = self._raw.read(size)
         self._position += len(data)
         return data
 
@@ -96,6 +96,24 @@ class RangedFile(io.RawIOBase):
         if not self.closed:
             self._raw.close()
         super().close()
+
+
+class _Remember:
+    """Keeps an exception of the storage, of whatever type, as the file's fault."""
+
+    def __init__(self, file: RangedFile) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, Exception):
+            self._file.fault = error
+            return True
+        return False
 
 
 @dataclass(slots=True)

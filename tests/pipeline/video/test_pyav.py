@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from pipeline.video import frame_reader, pyav
 from pipeline.video.frame_reader import FrameReader
 from pipeline.video.probe import probe
@@ -19,7 +20,6 @@ from pipeline.video.pyav import PyAVDecoder
 from pipeline.video.source import open_media
 from schemas.clip import ClipSpan, ClipSpec, clip_spans
 from schemas.targets import DecodeSpec, ViewSpec
-
 from tests.video_files import QUIET, RECIPES, VideoFile, constant, encode, read_number, trim, variable
 
 VIEW = ViewSpec(width=32, height=32)
@@ -78,7 +78,9 @@ def test_overlapping_clips(video: Get, name: str) -> None:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-@pytest.mark.parametrize("name", ["h264_b.mp4", "open_gop.mp4", "open_gop.mkv", "vfr_hold.mp4", "trimmed.mp4"])
+@pytest.mark.parametrize(
+    "name", ["h264_b.mp4", "open_gop.mp4", "open_gop.mkv", "vfr_hold.mp4", "trimmed.mp4"]
+)
 def test_random_spans(video: Get, name: str, data: st.DataObject) -> None:
     file = video(name)
     ticks = st.integers(0, file.end_us - 1)
@@ -193,7 +195,10 @@ def test_joined_transport_streams_go_on(tmp_path: Path) -> None:
     path = tmp_path / "joined.ts"
     path.write_bytes(b"".join(part.path.read_bytes() for part in parts))
     with open_media(str(path)) as media:
-        shown = [(frame.time_us, read_number(frame.frame.to_ndarray(format="rgb24"))) for frame in FrameReader(media)]
+        shown = [
+            (frame.time_us, read_number(frame.frame.to_ndarray(format="rgb24")))
+            for frame in FrameReader(media)
+        ]
     assert [number for _, number in shown] == list(range(100))
     assert shown[-1][0] == pytest.approx(99 * 40_000, abs=2)
     assert probe(str(path)).duration_us == pytest.approx(100 * 40_000, abs=2)
@@ -223,11 +228,11 @@ def test_real_files_against_a_plain_decode(codecs: Path) -> None:
 def test_trimming_hides_frames(video: Get, tmp_path: Path) -> None:
     """The fixture is what it claims: packets before the cut are in the file and not shown."""
     source = video("h264_b.mp4")
-    file = trim(source, tmp_path / "t.mp4", 30, 60)
+    file = trim(source, tmp_path / "t.mp4", 30)
     with av.open(file.path) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     assert sum(packet.is_discard for packet in packets) >= 5
-    assert probe(str(file.path)).num_frames == 60
+    assert probe(str(file.path)).num_frames == 130
 
 
 def test_variable_times_are_irregular() -> None:
