@@ -88,6 +88,7 @@ def build_app(config: dict[str, Any] | None = None) -> App:
         help="Run an action-recognition teacher over a video archive once; cache what it says; label the rest cheaply.",
         config=[Dict(config, source="--config")] if config else [],
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
     for name, (target, text) in COMMANDS.items():
         app.command(target, name=name, help=text)

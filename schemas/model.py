@@ -79,5 +79,15 @@ class ModelRef(Spec):
         return classes
 
     def identity(self) -> dict[str, Any]:
-        """What of the reference determines the logits (where the weights lie and what the classes are called do not)."""
-        return self.model_dump(mode="json", exclude={"weights", "classes"})
+        """What of the reference determines the logits.
+
+        Where files lie and what the classes are called does not: of a factory in a file the function's name counts,
+        and of a torch.export file nothing, for ``code`` holds the hash of the file.
+        """
+        body = self.model_dump(mode="json", exclude={"weights", "classes"})
+        place, _, function = self.factory.rpartition(":")
+        if self.factory.endswith(".pt2"):
+            body["factory"] = "pt2"
+        elif place.endswith(".py"):
+            body["factory"] = f"file:{function}"
+        return body

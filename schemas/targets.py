@@ -107,7 +107,7 @@ class TargetSpec(Spec):
             {"kind": "targets", "epoch": NUMERICS_EPOCH, "teacher": teacher.identity(), **body}
         )
 
-    def schema(self) -> pa.Schema:
+    def table_schema(self) -> pa.Schema:
         """Arrow schema of the target table."""
         return target_schema(
             self.teacher.num_classes or 0,

@@ -29,7 +29,7 @@ def derived_columns(logits_NK: un.Float32, video_N: NDArray[np.int64]) -> dict[s
 
 
 def target_table(spec: TargetSpec, keys: dict[str, list[Any]], logits_NSK: un.Float32, extra: dict[str, Any]) -> pa.Table:
-    """Rows of ``spec.schema()``.
+    """Rows of ``spec.table_schema()``.
 
     ``keys`` holds video_id, start_us, end_us (N each), ``logits_NSK`` float32 logits of S samples (views times
     passes), ``extra`` decode_ms, teacher_ms and damaged. The stored logits are the mean over the samples.
@@ -39,7 +39,7 @@ def target_table(spec: TargetSpec, keys: dict[str, list[Any]], logits_NSK: un.Fl
     ModelError
         If a logit cannot be stored: it is not finite, or overflows the stored type.
     """
-    schema = spec.schema()
+    schema = spec.table_schema()
     logits_NK = logits_NSK.mean(axis=1, dtype=np.float32)
     video_N = np.unique(np.array(keys["video_id"], dtype="S32"), return_inverse=True)[1] if keys["video_id"] else np.empty(0, np.int64)
     columns: dict[str, Any] = {**keys, **derived_columns(logits_NK, video_N), **extra}
