@@ -10,7 +10,6 @@ It does not know what the files mean.
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import time
@@ -21,16 +20,17 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import RetryableError, SettingsError
+from pipeline.store import local_files
+from pipeline.store.faults import is_final, is_taken, lacks_conditional_put, remedy, transport_errors
+from schemas.errors import SettingsError
 
 T = TypeVar("T")
 
 TMP = "tmp"
 _SINGLE_PUT_BYTES = 4 * 2**30
 _ATTEMPTS = 4
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-# Faults of the file system that no second attempt mends.
-_FINAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR}
+_FIRST_PAUSE_SECONDS = 0.2
+_OURS_TAIL_BYTES = 64 << 10
 
 
 class StoreFiles:
@@ -41,6 +41,9 @@ class StoreFiles:
     url
         A local path or any fsspec URL (``s3://bucket/prefix``, ``memory://…``). Credentials, endpoints and
         client options come from the environment and fsspec's own configuration files.
+
+    Faults of the storage are raised as LocumError whose type says the remedy, after some attempts where
+    waiting may help; only a file that is not there is a FileNotFoundError.
     """
 
     def __init__(self, url: str) -> None:
@@ -51,6 +54,14 @@ class StoreFiles:
             raise SettingsError(f"cannot use {url!r} as a place for files: {e}") from e
         self.path = self.path.rstrip("/")
         self.is_local = isinstance(self.fs, LocalFileSystem)
+        protocols = (self.fs.protocol,) if isinstance(self.fs.protocol, str) else tuple(self.fs.protocol)
+        self._is_s3 = "s3" in protocols
+        self._errors = transport_errors(protocols)
+
+    @classmethod
+    def below(cls, url: str, name: str) -> StoreFiles:
+        """The folder ``name`` in the folder ``url``."""
+        return cls(f"{url}{name}" if url.endswith("/") else f"{url}/{name}")
 
     def __getstate__(self) -> dict[str, str]:
         return {"url": self.url}
@@ -65,12 +76,16 @@ class StoreFiles:
         return bool(self._retry(lambda: self.fs.exists(self.at(rel))))
 
     def read(self, rel: str) -> bytes:
-        """Bytes of a file. Raises FileNotFoundError where there is none."""
-        return bytes(self._retry(lambda: self.fs.cat_file(self.at(rel))))
+        """Bytes of a file, of one moment. Raises FileNotFoundError where there is none."""
+        # s3fs reads large objects in several requests, between which they may be replaced, unless told not
+        # to.
+        options = {"max_concurrency": 1} if self._is_s3 else {}
+        return bytes(self._retry(lambda: self.fs.cat_file(self.at(rel), **options)))
 
     def open(self, rel: str) -> Any:
-        """A seekable binary file for ranged reads."""
-        return self._retry(lambda: self.fs.open(self.at(rel), "rb"))
+        """A seekable binary file for ranged reads; they raise an OSError where it was replaced since."""
+        options = {} if self.is_local else {"cache_type": "none"}
+        return self._retry(lambda: self.fs.open(self.at(rel), "rb", **options))
 
     def size(self, rel: str) -> int:
         return int(self._retry(lambda: self.fs.size(self.at(rel))))
@@ -87,22 +102,31 @@ class StoreFiles:
                 found = self.fs.ls(self.at(rel), detail=True)
             except FileNotFoundError:
                 return {}
-            return {i["name"].rstrip("/").rsplit("/", 1)[-1]: int(i["size"] or 0) for i in found if i["type"] == "file"}
+            return {
+                i["name"].rstrip("/").rsplit("/", 1)[-1]: int(i["size"] or 0)
+                for i in found
+                if i["type"] == "file"
+            }
 
         return self._retry(listed)
 
     def put_new(self, rel: str, data: bytes) -> bool:
-        """Write a file that must not exist yet. True if this call wrote it, False if one was there already."""
+        """Write a file that must not exist yet. True if this call wrote it, False if one was there already.
+
+        On object stores a file of the same size and ending is taken for ours: a PUT whose answer was lost and
+        that was sent again finds its own object. So what is put must hold something of its writer near its
+        end.
+        """
         if self.is_local:
             return self._put_local(rel, data, replace=False)
-        return self._retry(lambda: self._put_object_new(rel, data))
+        return self._put(lambda: self._put_object_new(rel, data))
 
     def put_over(self, rel: str, data: bytes) -> None:
         """Write a file, replacing the one that may be there, in one step."""
         if self.is_local:
             self._put_local(rel, data, replace=True)
         else:
-            self._retry(lambda: self._put_object(rel, data, "overwrite"))
+            self._put(lambda: self._put_object(rel, data, "overwrite"))
 
     def delete(self, rel: str) -> None:
         """Remove a file; it may be gone already."""
@@ -116,7 +140,7 @@ class StoreFiles:
         self._retry(remove)
 
     def sweep_tmp(self, older_than_seconds: float) -> int:
-        """Delete what killed writers left under ``tmp/``; number of files deleted. Only local stores have any."""
+        """Delete what killed writers left under ``tmp/``; number of files deleted. Only for local stores."""
         if not self.is_local:
             return 0
         swept = 0
@@ -131,62 +155,49 @@ class StoreFiles:
         return swept
 
     def _put_local(self, rel: str, data: bytes, *, replace: bool) -> bool:
-        final, tmp = self.at(rel), self.at(f"{TMP}/{uuid.uuid4().hex}")
-        folder = os.path.dirname(final)
-        os.makedirs(folder, exist_ok=True)
-        os.makedirs(os.path.dirname(tmp), exist_ok=True)
-        try:
-            with open(tmp, "xb") as f:
-                f.write(data)
-                f.flush()
-                os.fsync(f.fileno())
-            if replace:
-                os.replace(tmp, final)
-                wrote = True
-            else:
-                wrote = _link_new(tmp, final)
-        finally:
-            try:
-                os.unlink(tmp)
-            except FileNotFoundError:
-                pass
-        _sync_folder(folder)
-        return wrote
+        tmp = self.at(f"{TMP}/{uuid.uuid4().hex}")
+        return self._put(lambda: local_files.put(tmp, self.at(rel), data, replace=replace))
 
     def _put_object_new(self, rel: str, data: bytes) -> bool:
         try:
             self._put_object(rel, data, "create")
-        except FileExistsError:
-            return False
         except OSError as e:
-            if _is_precondition_failed(e):
+            if is_taken(e):
+                return self._is_ours(rel, data)
+            if not lacks_conditional_put(e):
+                raise
+            if self.fs.exists(self.at(rel)):
                 return False
-            if "NotImplemented" in str(e):  # a server without conditional PUT: the last writer wins
-                if self.fs.exists(self.at(rel)):
-                    return False
-                self._put_object(rel, data, "overwrite")
-                return True
-            raise
+            self._put_object(rel, data, "overwrite")
         return True
 
     def _put_object(self, rel: str, data: bytes, mode: str) -> None:
-        protocols = (self.fs.protocol,) if isinstance(self.fs.protocol, str) else tuple(self.fs.protocol)
-        options: dict[str, Any] = {"chunksize": _SINGLE_PUT_BYTES} if "s3" in protocols else {}
+        options: dict[str, Any] = {"chunksize": _SINGLE_PUT_BYTES} if self._is_s3 else {}
         self.fs.pipe_file(self.at(rel), data, mode=mode, **options)
+
+    def _is_ours(self, rel: str, data: bytes) -> bool:
+        if self.size(rel) != len(data):
+            return False
+        start = max(0, len(data) - _OURS_TAIL_BYTES)
+        return bytes(self.fs.cat_file(self.at(rel), start=start, end=len(data))) == data[start:]
+
+    def _put(self, attempt: Callable[[], T]) -> T:
+        try:
+            return self._retry(attempt)
+        except FileNotFoundError as e:  # of the folder or bucket: the file itself is being made
+            raise remedy(self.url, e) from e
 
     def _retry(self, attempt: Callable[[], T]) -> T:
         for pause in _pauses():
             try:
                 return attempt()
-            except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError):
+            except FileNotFoundError:
                 raise
-            except OSError as e:
-                if self.is_local or e.errno in _FINAL or _is_precondition_failed(e):
-                    raise
-                if pause is None:
-                    raise RetryableError(
-                        f"{self.url}: {type(e).__name__}: {e} (after {_ATTEMPTS} attempts); run again to continue"
-                    ) from e
+            except NotADirectoryError as e:  # a file stands where a folder above was meant
+                raise FileNotFoundError(*e.args) from e
+            except self._errors as e:
+                if self.is_local or is_final(e) or pause is None:
+                    raise remedy(self.url, e) from e
                 time.sleep(pause)
         raise AssertionError("unreachable")
 
@@ -194,32 +205,5 @@ class StoreFiles:
 def _pauses() -> Iterator[float | None]:
     """Seconds to wait after each failed attempt, growing, with jitter; None after the last."""
     for i in range(_ATTEMPTS - 1):
-        yield 0.2 * 2**i * (0.5 + random.random())
+        yield _FIRST_PAUSE_SECONDS * 2**i * (0.5 + random.random())
     yield None
-
-
-def _link_new(tmp: str, final: str) -> bool:
-    try:
-        os.link(tmp, final)
-    except FileExistsError:
-        return False
-    except OSError as e:
-        if e.errno not in _NO_HARD_LINKS:
-            raise
-        if os.path.exists(final):
-            return False
-        os.replace(tmp, final)
-    return True
-
-
-def _sync_folder(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _is_precondition_failed(e: OSError) -> bool:
-    text = str(e)
-    return "PreconditionFailed" in text or "412" in text or "pre-conditions you specified" in text

@@ -1,4 +1,4 @@
-"""The footer of a data file: the whole truth about its shard, beside the rows. One JSON object under ``locum``."""
+"""The footer of a data file: all there is to say of its shard, beside the rows. JSON, under ``locum``."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class ShardFooter:
     seconds: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     written_at: str = ""
+    writer: str = ""  # drawn at random: no two writers make the same file
 
     @property
     def missing(self) -> int:
@@ -60,10 +61,12 @@ class ShardFooter:
             version = body.pop("schema_version")
             key = ShardKey.parse(body.pop("key"))
             if version != SCHEMA_VERSION or key is None:
-                raise CorruptStoreError(f"{where}: footer of schema version {version!r}, this is {SCHEMA_VERSION}")
+                raise CorruptStoreError(
+                    f"{where}: footer of schema version {version!r}, this is {SCHEMA_VERSION}"
+                )
             failures = tuple(Failure.from_json(f) for f in body.pop("failures"))
             return cls(key=key, failures=failures, **body)
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise CorruptStoreError(f"{where}: its footer cannot be read: {e}") from e
 
 

@@ -13,8 +13,9 @@ from schemas.video import ENTRIES_SCHEMA, VIDEOS_SCHEMA
 class StoreKind:
     """What tells one kind of store from another.
 
-    ``id_column`` names the planned unit in the plan and in the data; ``sort_columns`` are the key of a data row.
-    ``plan_schema`` ends with ``clips`` (rows planned) and ``shard`` (-1 where nothing is to be computed).
+    ``id_column`` names the planned unit in the plan and in the data; ``sort_columns`` are the key of a data
+    row. ``plan_schema`` ends with ``clips`` (rows planned) and ``shard`` (-1 where nothing is to be
+    computed).
     """
 
     name: str

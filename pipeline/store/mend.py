@@ -1,33 +1,30 @@
 """Change a store that exists: remove videos, reopen failed ones, recompute derived columns, sweep.
 
-Each change first writes the durable fact (a tombstone, a plan generation), then rewrites the shards it touches. A
-process that dies in between leaves a store whose readers already see the change; `sweep` finishes it.
+Each change first writes the durable fact (a tombstone, a plan generation), then rewrites the shards it
+touches. A process that dies in between leaves a store whose readers already see the change; `sweep` finishes
+it.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.plan import ShardFiller
+from pipeline.store.data_files import data_name, encode_shard
+from pipeline.store.document import library_versions, now
 from pipeline.store.footer import ShardFooter
+from pipeline.store.in_force import without_ids
 from pipeline.store.read import failures, write_quarantine
-from pipeline.store.shard_store import (
-    TOMBSTONES_FOLDER,
-    ShardStore,
-    data_name,
-    encode_shard,
-    library_versions,
-    without_ids,
-)
+from pipeline.store.shard_store import TOMBSTONES_FOLDER, ShardStore
 from pipeline.store.verify import verify
-from schemas.errors import RetryableError, SettingsError
+from schemas.errors import RetryableError, SettingsError, StoreError
 from schemas.shard import ShardKey
 
 STALE_TMP_SECONDS = 24 * 3600.0
@@ -36,7 +33,7 @@ _FAILED_WHILE_PROBED = ("open", "probe")
 
 @dataclass(frozen=True)
 class RetryReport:
-    """``reopened`` videos are planned anew; ``unprobed`` failed before they were planned: retry the videos store."""
+    """``reopened`` videos are planned anew; ``unprobed`` failed in the index: retry the videos store."""
 
     reopened: int
     unprobed: int
@@ -51,17 +48,18 @@ def remove(store: ShardStore, ids: Collection[str], reason: str = "") -> int:
     SettingsError
         If an id is not one of the store's.
     """
-    unknown = set(ids) - _known_ids(store)
+    unknown = _unknown(store, set(ids))
     if unknown:
-        raise SettingsError(f"{store.url} has no video {sorted(unknown)[0]}" + _and_more(len(unknown) - 1))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    body = {"ids": sorted(ids), "reason": reason, "at": now}
-    store.files.put_new(f"{TOMBSTONES_FOLDER}/{uuid.uuid4().hex}.json", json.dumps(body).encode())
+        raise SettingsError(f"{store.url} has no video {unknown[0]}" + _and_more(len(unknown) - 1))
+    new = sorted(set(ids) - store.tombstones())
+    if new:
+        body = {"ids": new, "reason": reason, "at": now()}
+        store.files.put_new(f"{TOMBSTONES_FOLDER}/{uuid.uuid4().hex}.json", json.dumps(body).encode())
     return sum(_drop_gone(store, key) for key in _shards_of(store, set(ids)))
 
 
 def sweep(store: ShardStore) -> tuple[int, int]:
-    """Finish what was interrupted: drop rows that no longer count, delete old temporary files, rebuild quarantine.
+    """Finish what was interrupted: drop what no longer counts, delete old temporary files, list quarantine.
 
     Returns the number of shards rewritten and of temporary files deleted.
     """
@@ -73,11 +71,13 @@ def sweep(store: ShardStore) -> tuple[int, int]:
     return len(stale), swept
 
 
-def retry(store: ShardStore, *, stage: str | None = None, permanent: bool = False, shard_clips: int = 256) -> RetryReport:
+def retry(
+    store: ShardStore, *, stage: str | None = None, permanent: bool = False, shard_clips: int = 256
+) -> RetryReport:
     """Plan failed videos anew, as a generation of their own.
 
-    Transient failures by default; with ``permanent`` also damaged files (after an upgrade of the decoder, say),
-    whose salvaged rows are then replaced.
+    Transient failures by default; with ``permanent`` also damaged files (after an upgrade of the decoder,
+    say), whose salvaged rows are then replaced.
 
     Raises
     ------
@@ -86,60 +86,76 @@ def retry(store: ShardStore, *, stage: str | None = None, permanent: bool = Fals
     """
     chosen: set[str] = set()
     unprobed = left = 0
+    after = len(
+        store.plans()
+    )  # before the failures are read: if a generation comes in between, nothing is added
     for _, failure in failures(store):
         if stage is not None and failure.stage != stage:
             continue
         if failure.permanent and not permanent:
             left += 1
-        elif store.kind.name == "targets" and failure.stage in _FAILED_WHILE_PROBED and not failure.missing_rows:
+        elif (
+            store.kind.name == "targets"
+            and failure.stage in _FAILED_WHILE_PROBED
+            and not failure.missing_rows
+        ):
             unprobed += 1
         else:
             chosen.add(failure.video_id)
     if chosen:
-        _reopen(store, chosen, shard_clips)
+        _reopen(store, chosen, shard_clips, after)
     return RetryReport(len(chosen), unprobed, left)
 
 
 def derive(store: ShardStore, recompute: Callable[[pa.Table], pa.Table]) -> int:
-    """Rewrite every shard through ``recompute`` (rows in, as many rows of the same keys out). Shards rewritten."""
+    """Pass every shard through ``recompute`` (rows in, as many rows of the same keys out). Number of shards.
+
+    Raises
+    ------
+    StoreError
+        If ``recompute`` changed a key; the shards before that one are rewritten.
+    """
+
+    def change(table: pa.Table, footer: ShardFooter) -> tuple[pa.Table, ShardFooter]:
+        derived, keys = recompute(table), list(store.kind.sort_columns)
+        if not derived.select(keys).equals(table.select(keys)):
+            raise StoreError(f"{store.url}: shard {footer.key}: the keys of its rows are not to be changed")
+        return derived, footer
+
     keys = sorted(store.committed())
     for key in keys:
-        _rewrite(store, key, lambda table, footer: (recompute(table), footer))
+        _rewrite(store, key, change)
     return len(keys)
 
 
-def _reopen(store: ShardStore, ids: set[str], shard_clips: int) -> None:
-    rows: dict[str, pa.Table] = {}
-    for plan in store.plans():  # a later generation's row replaces an earlier one's
+def _reopen(store: ShardStore, ids: set[str], shard_clips: int, after: int) -> None:
+    rows: dict[str, dict[str, Any]] = {}
+    wanted = pa.array(sorted(ids), pa.string())
+    for (
+        plan
+    ) in store.plans():  # a later generation's row replaces an earlier one's, but for the clips planned
         for batch in plan.batches():
-            mask = pc.is_in(batch[store.kind.id_column], value_set=pa.array(sorted(ids)))
-            for row in pa.Table.from_batches([batch.filter(mask)]).to_batches():
-                for i, video in enumerate(row[store.kind.id_column].to_pylist()):
-                    kept = rows.get(video)
-                    slice_ = pa.Table.from_batches([row.slice(i, 1)])
-                    clips = slice_["clips"][0].as_py() or (kept["clips"][0].as_py() if kept is not None else 0)
-                    rows[video] = _with_clips(slice_, clips)
-    table = pa.concat_tables(rows.values()).sort_by(store.kind.id_column)
-    shards = ShardFiller(shard_clips).assign(table["clips"].to_numpy())
-    table = table.set_column(table.schema.get_field_index("shard"), store.kind.plan_schema.field("shard"), pa.array(shards))
-    table = table.cast(store.kind.plan_schema)
-    if store.add_plan(table.to_batches(), reopens=True, notes={"retry": True}) is None:
+            for row in batch.filter(pc.is_in(batch[plan.id_column], value_set=wanted)).to_pylist():
+                before = rows.get(row[plan.id_column])
+                clips = row["clips"] or (before["clips"] if before else 0)
+                rows[row[plan.id_column]] = {**row, "clips": clips}
+    table = pa.Table.from_pylist([rows[i] for i in sorted(rows)], store.kind.plan_schema)
+    shards = pa.array(ShardFiller(shard_clips).assign(table["clips"].to_numpy()))
+    table = table.set_column(
+        table.schema.get_field_index("shard"), store.kind.plan_schema.field("shard"), shards
+    )
+    added = store.add_plan(table.to_batches(), reopens=True, notes={"retry": True}, after=after)
+    if added is None:
         raise RetryableError(f"{store.url}: another process added a generation at the same moment; run again")
-    for key in _shards_of(store, ids, before=len(store.generations())):
-        _drop_gone(store, key)
-
-
-def _with_clips(row: pa.Table, clips: int) -> pa.Table:
-    at = row.schema.get_field_index("clips")
-    return row.set_column(at, row.schema.field("clips"), pa.array([clips], pa.int32()))
+    for key in _shards_of(store, ids):
+        if key.generation < added.generation:
+            _drop_gone(store, key)
 
 
 def _drop_gone(store: ShardStore, key: ShardKey) -> int:
     """Rewrite one shard without the rows that no longer count. Number of rows that went."""
-    planned = store.plan(key.generation).rows(key.number, [store.kind.id_column, "clips"])
-    clips = dict(zip(planned[store.kind.id_column].to_pylist(), planned["clips"].to_pylist(), strict=True))
-    removed = store.tombstones() & clips.keys()
-    reopened = (store.reopened_after(key.generation) & clips.keys()) - removed
+    clips = store.plan(key.generation).clips(key.number)
+    removed, reopened = store.in_force().split(key.generation, clips)
     gone = removed | reopened
     dropped = 0
 
@@ -161,33 +177,35 @@ def _drop_gone(store: ShardStore, key: ShardKey) -> int:
 def _rewrite(
     store: ShardStore, key: ShardKey, change: Callable[[pa.Table, ShardFooter], tuple[pa.Table, ShardFooter]]
 ) -> None:
-    parquet, footer = store.open_data(key)
-    table = parquet.read().replace_schema_metadata(None)
-    parquet.close(force=True)
-    table, footer = change(table, footer)
-    footer = replace(footer, rows=table.num_rows, versions={**footer.versions, "rewritten_with": json.dumps(library_versions())})
+    before, old_footer, _ = store.read_data(key)
+    table, footer = change(before, old_footer)
+    if table.equals(before) and footer == old_footer:
+        return
+    versions = {**footer.versions, "rewritten_with": json.dumps(library_versions())}
+    footer = replace(footer, rows=table.num_rows, versions=versions)
     store.files.put_over(data_name(key), encode_shard(table, footer))
 
 
-def _shards_of(store: ShardStore, ids: set[str], before: int | None = None) -> list[ShardKey]:
-    """Committed shards in which one of ``ids`` was planned, of generations under ``before``."""
+def _shards_of(store: ShardStore, ids: set[str]) -> list[ShardKey]:
+    """Committed shards in which one of ``ids`` was planned."""
     found: set[ShardKey] = set()
-    wanted = pa.array(sorted(ids))
+    wanted = pa.array(sorted(ids), pa.string())
     for plan in store.plans():
-        if before is not None and plan.generation >= before:
-            continue
-        for batch in plan.batches([store.kind.id_column, "shard"]):
-            numbers: Iterable[int] = batch.filter(pc.is_in(batch.column(0), value_set=wanted)).column("shard").to_pylist()
+        for batch in plan.batches([plan.id_column, "shard"]):
+            numbers = batch.filter(pc.is_in(batch[plan.id_column], value_set=wanted))["shard"].to_pylist()
             found.update(ShardKey(plan.generation, n) for n in numbers if n >= 0)
     return sorted(found & store.committed())
 
 
-def _known_ids(store: ShardStore) -> set[str]:
-    ids: set[str] = set()
+def _unknown(store: ShardStore, ids: set[str]) -> list[str]:
+    left = set(ids)
+    wanted = pa.array(sorted(ids), pa.string())
     for plan in store.plans():
-        for batch in plan.batches([store.kind.id_column]):
-            ids.update(batch.column(0).to_pylist())
-    return ids
+        for batch in plan.batches([plan.id_column]):
+            left.difference_update(
+                batch.column(0).filter(pc.is_in(batch.column(0), value_set=wanted)).to_pylist()
+            )
+    return sorted(left)
 
 
 def _and_more(n: int) -> str:

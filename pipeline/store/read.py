@@ -1,19 +1,25 @@
 """Read a store: rows that count, with label, split, group and URI joined from the plan.
 
-Rows of removed videos, of videos that a later generation took over, and of superseded ones (every URI now holds
-other bytes) are left out. A label corrected in a later generation is the one that is joined.
+Rows of removed videos, of videos that a later generation took over, and of superseded ones (every URI now
+holds other bytes) are left out. A label corrected in a later generation is the one that is joined.
 """
 
 from __future__ import annotations
 
+import io
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.store.shard_store import ShardStore, without_ids
+from pipeline.store import in_force
+from pipeline.store.in_force import Amendments, InForce, without_ids
+from pipeline.store.shard_store import ShardStore
+from schemas.errors import SettingsError
 from schemas.shard import QUARANTINE_SCHEMA, Failure, ShardKey
 
 if TYPE_CHECKING:
@@ -22,50 +28,45 @@ if TYPE_CHECKING:
     import polars as pl
 
 JOINED = ("uri", "label", "split", "group")
-
-
-@dataclass(frozen=True)
-class Amendments:
-    """What later generations say of videos that were planned before: newest first wins."""
-
-    metadata: dict[str, tuple[Any, ...]]  # id -> (uri, label, split, group)
-    superseded: frozenset[str]
+_AHEAD = 4
 
 
 def amendments(store: ShardStore) -> Amendments:
-    """Rows with nothing to compute (shard -1) in generations after the first."""
-    metadata: dict[str, tuple[Any, ...]] = {}
-    superseded: set[str] = set()
-    if "uris" not in store.kind.plan_schema.names:
-        return Amendments({}, frozenset())
-    columns = ["video_id", "uris", "label", "split", "group", "shard"]
-    for plan in store.plans()[1:]:
-        for batch in plan.batches(columns):
-            for row in batch.to_pylist():
-                superseded.discard(row["video_id"])
-                metadata.pop(row["video_id"], None)
-                if row["uris"]:
-                    if row["shard"] < 0:
-                        metadata[row["video_id"]] = (row["uris"][0], row["label"], row["split"], row["group"])
-                else:
-                    superseded.add(row["video_id"])
-    return Amendments(metadata, frozenset(superseded))
+    """What later generations say of videos that were planned before."""
+    return in_force.amendments(store.plans())
 
 
 def scan(store: ShardStore, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """One table a shard, in key order, sorted by key within; memory does not grow with the store.
 
-    ``columns`` may name data columns and ``uri``, ``label``, ``split``, ``group``; all where not given.
+    ``columns`` may name data columns and ``uri``, ``label``, ``split``, ``group``; all where not given. What
+    is shown is what counted when the scan began: no key comes twice, whatever is added or reopened meanwhile.
+    Some shards are read ahead, by threads.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such column.
     """
-    amended = amendments(store)
-    tombstones = store.tombstones()
-    hidden = {p.generation: tombstones | store.reopened_after(p.generation) | amended.superseded for p in store.plans()}
-    for key in sorted(store.committed()):
-        yield _shard_rows(store, key, columns, hidden.get(key.generation, frozenset()), amended)
+    keys = sorted(
+        store.committed()
+    )  # listed before what counts: a shard of a later reopening is then not read
+    counts = store.in_force()
+    waiting: deque[Future[pa.Table]] = deque()
+    pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="locum-read")
+    try:
+        for key in keys:
+            waiting.append(pool.submit(_shard_rows, store, key, columns, counts))
+            if len(waiting) >= _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def read(store: ShardStore, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows that count, as one Arrow table. See `scan`."""
+    """All rows that count, as one Arrow table. See `scan`. Without a shard the columns have no types yet."""
     tables = list(scan(store, columns))
     if not tables:
         return pa.table({name: pa.array([], pa.null()) for name in columns or ()})
@@ -93,20 +94,17 @@ def to_duckdb(store: ShardStore, columns: Sequence[str] | None = None) -> duckdb
 
 def failures(store: ShardStore) -> list[tuple[ShardKey, Failure]]:
     """Failures that count, from the footers, in key order."""
-    tombstones, superseded = store.tombstones(), amendments(store).superseded
-    hidden = {p.generation: tombstones | store.reopened_after(p.generation) | superseded for p in store.plans()}
-    return [
-        (footer.key, f)
-        for footer in store.footers()
-        for f in footer.failures
-        if f.video_id not in hidden.get(footer.key.generation, ())
-    ]
+    footers = list(store.footers())  # read before what counts, as in `scan`
+    counts = store.in_force()
+    found = []
+    for footer in footers:
+        hidden = counts.hidden(footer.key.generation, {f.video_id for f in footer.failures})
+        found += [(footer.key, f) for f in footer.failures if f.video_id not in hidden]
+    return found
 
 
 def write_quarantine(store: ShardStore) -> int:
     """Rebuild ``quarantine/quarantine.parquet`` from the footers; number of videos in it."""
-    import io
-
     rows = [{**f.to_json(), "shard": str(key)} for key, f in failures(store)]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, QUARANTINE_SCHEMA), sink, compression="zstd")
@@ -114,28 +112,38 @@ def write_quarantine(store: ShardStore) -> int:
     return len(rows)
 
 
-def _shard_rows(
-    store: ShardStore, key: ShardKey, columns: Sequence[str] | None, hidden: frozenset[str], amended: Amendments
-) -> pa.Table:
+def _shard_rows(store: ShardStore, key: ShardKey, columns: Sequence[str] | None, counts: InForce) -> pa.Table:
     id_column = store.kind.id_column
-    parquet, _ = store.open_data(key)
     joined = [] if store.kind.name != "targets" else [c for c in JOINED if columns is None or c in columns]
-    own = None if columns is None else [c for c in columns if c not in joined]
-    wanted = None if own is None else [*dict.fromkeys([*own, id_column])]
-    table = without_ids(parquet.read(columns=wanted), id_column, hidden)
-    parquet.close(force=True)
-    table = table.replace_schema_metadata(None)
+    wanted = None
+    if columns is not None:
+        wanted = list(dict.fromkeys([*(c for c in columns if c not in joined), id_column]))
+    table, _, schema = store.read_data(key, wanted)
+    if wanted is not None and (absent := [c for c in wanted if c not in schema.names]):
+        there = ", ".join(schema.names)
+        raise SettingsError(
+            f"{store.url} has no column {absent[0]!r}; it has {there}, and {', '.join(JOINED)}"
+        )
+    if counts.any_gone(key.generation) or counts.amendments.superseded:
+        ids = store.plan(key.generation).clips(key.number)
+        table = without_ids(table, id_column, counts.hidden(key.generation, ids))
     if joined:
-        plan = store.plan(key.generation).rows(key.number, ["video_id", "uris", "label", "split", "group"])
-        about = {
-            r["video_id"]: (r["uris"][0] if r["uris"] else None, r["label"], r["split"], r["group"])
-            for r in plan.to_pylist()
-        }
-        about |= {i: amended.metadata[i] for i in about.keys() & amended.metadata.keys()}
-        ids = table[id_column].to_pylist()
-        for name in joined:
-            at = JOINED.index(name)
-            table = table.append_column(name, pa.array([about[i][at] for i in ids], pa.string()))
+        table = _join(table, store.plan(key.generation).rows(key.number), joined, counts.amendments)
     return table if columns is None else table.select(list(columns))
 
 
+def _join(table: pa.Table, plan: pa.Table, names: Sequence[str], amended: Amendments) -> pa.Table:
+    """Append what the plan, or the newest amendment, says of each row's video."""
+    ids = plan["video_id"].to_pylist()
+    at = pc.index_in(table["video_id"], value_set=plan["video_id"].combine_chunks())
+    newest = {i: a for i in ids if (a := amended.metadata.get(i)) is not None}
+    for name in names:
+        said = (
+            [u[0] if u else None for u in plan["uris"].to_pylist()]
+            if name == "uri"
+            else plan[name].to_pylist()
+        )
+        if newest:
+            said = [getattr(newest[i], name) if i in newest else s for i, s in zip(ids, said, strict=True)]
+        table = table.append_column(name, pa.array(said, pa.string()).take(at.combine_chunks()))
+    return table

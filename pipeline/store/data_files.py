@@ -1,0 +1,128 @@
+"""Data files: their names, writing and reading them, and the accounts that must add up before one is written."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.store.files import StoreFiles
+from pipeline.store.footer import FOOTER_KEY, ShardFooter, footer_of
+from pipeline.store.kinds import KINDS, StoreKind
+from schemas.errors import CorruptStoreError, StoreError
+from schemas.shard import Failure, ShardKey
+
+DATA_FOLDER = "data"
+_SUFFIX = ".parquet"
+_READ_ATTEMPTS = 3
+
+
+class ShardData(NamedTuple):
+    """Rows (of the columns asked for) and footer of a data file, and the schema of all its columns."""
+
+    table: pa.Table
+    footer: ShardFooter
+    schema: pa.Schema
+
+
+def data_name(key: ShardKey) -> str:
+    return f"{DATA_FOLDER}/{key}{_SUFFIX}"
+
+
+def key_of(name: str) -> ShardKey | None:
+    """The shard whose data file is called ``name`` (without folder), or None where there can be none."""
+    key = ShardKey.parse(name[: -len(_SUFFIX)]) if name.endswith(_SUFFIX) else None
+    return key if key is not None and data_name(key) == f"{DATA_FOLDER}/{name}" else None
+
+
+def encode_shard(table: pa.Table, footer: ShardFooter) -> bytes:
+    """Parquet bytes of one data file: zstd, no dictionary, statistics of keys, checksums of pages."""
+    sink = io.BytesIO()
+    table = table.replace_schema_metadata({FOOTER_KEY: footer.to_json()})
+    columns = [c for c in KINDS[footer.kind].sort_columns if c in table.column_names]
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=columns,
+        write_page_checksum=True,
+    )
+    return sink.getvalue()
+
+
+def check_accounts(
+    key: ShardKey, planned: Mapping[str, int], table: pa.Table, failures: Iterable[Failure], kind: StoreKind
+) -> None:
+    """Raises StoreError unless each planned video has the rows planned, present or missing, each once."""
+    rows: Counter[str] = Counter()
+    for entry in table[kind.id_column].value_counts().to_pylist():
+        rows[entry["values"]] = entry["counts"]
+    missing: Counter[str] = Counter()
+    for failure in failures:
+        missing[failure.video_id] += failure.missing_rows
+    strangers = (rows.keys() | missing.keys()) - planned.keys()
+    wrong = [
+        f"{i}: {n} planned, {rows[i]} rows, {missing[i]} missing"
+        for i, n in planned.items()
+        if rows[i] + missing[i] != n
+    ]
+    if strangers or wrong:
+        raise StoreError(
+            f"shard {key} does not add up: strangers {sorted(strangers)[:3]}, accounts {wrong[:3]}"
+        )
+    keys = table.select(list(kind.sort_columns))
+    if keys.num_rows and keys.group_by(list(kind.sort_columns)).aggregate([]).num_rows != keys.num_rows:
+        raise StoreError(f"shard {key} has a row twice")
+
+
+def read_data(
+    files: StoreFiles, key: ShardKey, columns: Sequence[str] | None = None, *, checksums: bool = False
+) -> ShardData:
+    """What a data file holds, all of one moment: a file that is rewritten meanwhile is read again.
+
+    Raises
+    ------
+    CorruptStoreError
+        If it is not there, not a whole Parquet file of ours, or damaged.
+    """
+    for attempt in range(1, _READ_ATTEMPTS + 1):
+        try:
+            parquet, footer = _open(files, key, whole=columns is None, checksums=checksums)
+            with parquet:
+                table = parquet.read(columns=None if columns is None else list(columns))
+            return ShardData(
+                table.replace_schema_metadata(None), footer, parquet.schema_arrow.remove_metadata()
+            )
+        except (pa.ArrowInvalid, OSError) as e:
+            if attempt == _READ_ATTEMPTS or isinstance(e, FileNotFoundError):
+                raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
+    raise AssertionError("unreachable")
+
+
+def read_footer(files: StoreFiles, key: ShardKey) -> ShardFooter:
+    """Raises CorruptStoreError as `read_data` does."""
+    try:
+        parquet, footer = _open(files, key, whole=False)
+    except (pa.ArrowInvalid, OSError) as e:
+        raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
+    parquet.close(force=True)
+    return footer
+
+
+def _open(
+    files: StoreFiles, key: ShardKey, *, whole: bool, checksums: bool = False
+) -> tuple[pq.ParquetFile, ShardFooter]:
+    """``whole`` fetches a file of an object store in one request; else what is read of it is fetched then."""
+    rel = data_name(key)
+    if files.is_local:
+        source: Any = files.at(rel)
+    else:
+        source = pa.BufferReader(files.read(rel)) if whole else files.open(rel)
+    ahead = not (whole or files.is_local)
+    parquet = pq.ParquetFile(source, pre_buffer=ahead, page_checksum_verification=checksums)
+    return parquet, footer_of(parquet, f"{files.url}/{rel}")
