@@ -25,7 +25,7 @@ from schemas.clip import ClipSpan
 from schemas.errors import VideoError
 from schemas.targets import DecodeSpec, ViewSpec
 
-# Without FULL_CHR_H_INT limited-range video comes out up to 2.5 of 255 too dark; it costs 0.1 ms a wanted frame.
+# Without FULL_CHR_H_INT limited-range video comes out up to 2.5 of 255 too dark; it costs 0.1 ms a frame.
 _EXACT = Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 _INTERPOLATIONS = {
     "bilinear": Interpolation.BILINEAR | _EXACT,
