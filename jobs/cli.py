@@ -15,7 +15,7 @@ those of `schemas.errors`:
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -122,7 +122,9 @@ def read_config(argv: Sequence[str]) -> dict[str, Any] | None:
     except yaml.YAMLError as e:
         raise SettingsError(f"--config {path}: not YAML: {e}") from e
     if not isinstance(body, dict):
-        raise SettingsError(f"--config {path}: a mapping of settings is wanted, it holds {type(body).__name__}")
+        raise SettingsError(
+            f"--config {path}: a mapping of settings is wanted, it holds {type(body).__name__}"
+        )
     return {argv[0]: _free_mappings_as_json(body)}
 
 

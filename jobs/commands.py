@@ -54,7 +54,9 @@ def index(
     from jobs.index import index as run_index
 
     with progress_display("index", "files", quiet=quiet) as show:
-        report = run_index(source, out, name=name, limit=limit, settings=_settings(max_hours), on_progress=show)
+        report = run_index(
+            source, out, name=name, limit=limit, settings=_settings(max_hours), on_progress=show
+        )
     pending = len(report.store.pending())
     body = {
         "store": report.store.url,

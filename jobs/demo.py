@@ -59,10 +59,21 @@ def run_demo(
     started = time.perf_counter()
     manifest = render_archive(Path(out) / "archive", num_videos, workers=workers)
     rendered = time.perf_counter() - started
-    report = teach(str(manifest), out, demo_target_spec(), replace(TeachOptions(), batch_size=16), on_progress=on_progress)
+    report = teach(
+        str(manifest),
+        out,
+        demo_target_spec(),
+        replace(TeachOptions(), batch_size=16),
+        on_progress=on_progress,
+    )
     rows = read(report.store, ["video_id", "logits", "entropy", "top1", "uri", "label"])
     classes = demo_target_spec().teacher.classes
-    right = np.array([classes[t] == label for t, label in zip(rows["top1"].to_pylist(), rows["label"].to_pylist(), strict=True)])
+    right = np.array(
+        [
+            classes[t] == label
+            for t, label in zip(rows["top1"].to_pylist(), rows["label"].to_pylist(), strict=True)
+        ]
+    )
     by_entropy = right[np.argsort(rows["entropy"].to_numpy())]
     half = len(by_entropy) // 2
     return DemoReport(
@@ -88,6 +99,13 @@ def _answers(rows: pa.Table, classes: tuple[str, ...]) -> list[VideoAnswer]:
         mean_K = probs_NK[at].mean(axis=0)
         top = int(mean_K.argmax())
         answers.append(
-            VideoAnswer(uris[at[0]], labels[at[0]], classes[top], float(mean_K[top]), float(entropy[at].mean()), len(at))
+            VideoAnswer(
+                uris[at[0]],
+                labels[at[0]],
+                classes[top],
+                float(mean_K[top]),
+                float(entropy[at].mean()),
+                len(at),
+            )
         )
     return answers

@@ -82,7 +82,9 @@ def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> 
         entries = read_entries(source)
     entries = sample_entries(entries, options.limit)
     spec = resolve_targets(spec)
-    teacher = Teacher(spec, device=options.device, batch_size=options.batch_size, num_threads=options.num_threads)
+    teacher = Teacher(
+        spec, device=options.device, batch_size=options.batch_size, num_threads=options.num_threads
+    )
     decoder = PyAVDecoder()
     clips_each, decode_seconds, frames, unreadable = [], 0.0, [], 0
     sample = sample_entries(entries, _PROBED_VIDEOS)
@@ -105,7 +107,9 @@ def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> 
     decode_ms = decode_seconds * 1e3 / len(frames)
     readable = len(clips_each) / sample.num_rows
     clips = round(float(np.mean(clips_each)) * entries.num_rows * readable)
-    row_bytes = (spec.teacher.num_classes or 0) * (2 if spec.logits.dtype == "float16" else 4) + _ROW_OVERHEAD_BYTES
+    row_bytes = (spec.teacher.num_classes or 0) * (
+        2 if spec.logits.dtype == "float16" else 4
+    ) + _ROW_OVERHEAD_BYTES
     return Estimate(
         source=source,
         fingerprint=spec.fingerprint(),

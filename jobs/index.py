@@ -130,7 +130,18 @@ def add_full_hashes(store: ShardStore) -> int:
 
 def catalog(store: ShardStore, entries: pa.Table) -> pa.Table:
     """The videos table of some entries of an index. See `pipeline.catalog.build_catalog`."""
-    columns = ["item_id", "file_id", "id_method", "duration_us", "num_bytes", "width", "height", "fps", "codec", "container"]
+    columns = [
+        "item_id",
+        "file_id",
+        "id_method",
+        "duration_us",
+        "num_bytes",
+        "width",
+        "height",
+        "fps",
+        "codec",
+        "container",
+    ]
     probed = read(store, columns)
     bad = {f.video_id: f for _, f in failures(store)}
     collisions = sampled_collisions(probed)
@@ -152,16 +163,26 @@ def entries_of(store: ShardStore) -> pa.Table:
         for batch in plan.batches():
             for row in batch.filter(pc.equal(batch["id_method"], "auto")).to_pylist():
                 newest[row["uri"], row["start_us"], row["end_us"]] = row
-    return pa.Table.from_pylist([{n: r[n] for n in ENTRIES_SCHEMA.names} for r in newest.values()], ENTRIES_SCHEMA)
+    return pa.Table.from_pylist(
+        [{n: r[n] for n in ENTRIES_SCHEMA.names} for r in newest.values()], ENTRIES_SCHEMA
+    )
 
 
-def _plan_rows(entries: pa.Table, ids: list[str], work: list[bool], id_method: str) -> Iterator[pa.RecordBatch]:
+def _plan_rows(
+    entries: pa.Table, ids: list[str], work: list[bool], id_method: str
+) -> Iterator[pa.RecordBatch]:
     clips = np.array(work, np.int32)
     shards = np.full(len(clips), -1, np.int32)
     shards[clips > 0] = ShardFiller(auto_shard_clips(int(clips.sum()))).assign(clips[clips > 0])
     order = np.argsort(np.where(shards < 0, np.iinfo(np.int32).max, shards), kind="stable")
     table = pa.Table.from_arrays(
-        [pa.array(ids), pa.array([id_method] * len(ids)), *entries.columns, pa.array(clips), pa.array(shards)],
+        [
+            pa.array(ids),
+            pa.array([id_method] * len(ids)),
+            *entries.columns,
+            pa.array(clips),
+            pa.array(shards),
+        ],
         schema=VIDEOS.plan_schema,
     )
     yield from table.take(pa.array(order)).to_batches(max_chunksize=16384)

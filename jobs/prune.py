@@ -13,7 +13,9 @@ from pipeline.store.shard_store import ShardStore
 from schemas.errors import SettingsError
 
 
-def prune(store: str, *, videos: Sequence[str] = (), uris: Sequence[str] = (), reason: str = "") -> dict[str, Any]:
+def prune(
+    store: str, *, videos: Sequence[str] = (), uris: Sequence[str] = (), reason: str = ""
+) -> dict[str, Any]:
     """Remove videos (by id, or all videos that a URI names), then sweep. Counts of what went.
 
     Raises
@@ -44,7 +46,9 @@ def _ids_of(store: ShardStore, uris: Sequence[str]) -> set[str]:
         for batch in plan.batches([id_column, "uris" if id_column == "video_id" else "uri"]):
             ids, names = batch.column(0), batch.column(1)
             flat = pc.list_flatten(names) if id_column == "video_id" else names
-            parent = pc.list_parent_indices(names).to_pylist() if id_column == "video_id" else range(len(names))
+            parent = (
+                pc.list_parent_indices(names).to_pylist() if id_column == "video_id" else range(len(names))
+            )
             for at, uri in zip(parent, flat.to_pylist(), strict=True):
                 if uri in wanted:
                     found[uri].add(ids[at].as_py())

@@ -7,7 +7,7 @@ Every step is resumable, so running the same call again after any interruption d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -39,7 +39,7 @@ class TeachOptions:
     num_threads: int | None = None
     shard_clips: int | None = None
     max_attempts: int = 3
-    settings: RunSettings = RunSettings()
+    settings: RunSettings = field(default_factory=RunSettings)
 
     def task(self, spec: TargetSpec) -> TeachTask:
         return TeachTask(spec, self.batch_size, self.device, self.compile, self.num_threads)

@@ -30,7 +30,7 @@ class RunSettings:
     """Bounds of one run; none of them changes a number."""
 
     max_seconds: float | None = None
-    breaker: BreakerSettings = BreakerSettings()
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,11 @@ class Runner(Protocol):
     """Runs a task over everything pending in a store."""
 
     def run(
-        self, task: Task, store: ShardStore, settings: RunSettings = ..., on_progress: OnProgress | None = None
+        self,
+        task: Task,
+        store: ShardStore,
+        settings: RunSettings = ...,
+        on_progress: OnProgress | None = None,
     ) -> RunSummary:
         """Returns when nothing is pending, or time is up.
 
@@ -168,8 +172,10 @@ class _Loop:
                 return self._running.run(shard, self._frames)
             except LocumError:
                 raise
-            except Exception as e:  # noqa: BLE001 - the shard boundary: one bad shard must not end the others
-                log.warning("shard %s, attempt %d: %s: %s", shard.key, attempt, type(e).__name__, e, exc_info=True)
+            except Exception as e:  # the shard boundary: one bad shard must not end the others
+                log.warning(
+                    "shard %s, attempt %d: %s: %s", shard.key, attempt, type(e).__name__, e, exc_info=True
+                )
                 self._summary.failed_shards[shard.key] = f"{type(e).__name__}: {e}"
         return None
 

@@ -1,17 +1,17 @@
 """The exceptions that Locum raises on purpose. The type says the remedy.
 
-    LocumError
-    ├── SettingsError          change a flag, a YAML key, a manifest row          exit 2
-    │   ├── ManifestError      … what was asked to be read is not there or contradicts itself
-    │   └── ModelError         … the model cannot be built, or says impossible things
-    ├── StoreError             the store is not what was asked for                exit 4
-    │   ├── SpecMismatchError  … make or name another store
-    │   └── CorruptStoreError  … stop; `locum verify` says what is wrong
-    ├── CircuitOpenError       too much fails at once: mend the cause, run again  exit 5
-    └── RetryableError         the world was away for a moment: run again         exit 75
+LocumError
+├── SettingsError          change a flag, a YAML key, a manifest row          exit 2
+│   ├── ManifestError      … what was asked to be read is not there or contradicts itself
+│   └── ModelError         … the model cannot be built, or says impossible things
+├── StoreError             the store is not what was asked for                exit 4
+│   ├── SpecMismatchError  … make or name another store
+│   └── CorruptStoreError  … stop; `locum verify` says what is wrong
+├── CircuitOpenError       too much fails at once: mend the cause, run again  exit 5
+└── RetryableError         the world was away for a moment: run again         exit 75
 
-    VideoError is not of this tree: it is the fate of one video, caught at the video's
-    edge and written to quarantine. It never ends a run.
+VideoError is not of this tree: it is the fate of one video, caught at the video's
+edge and written to quarantine. It never ends a run.
 """
 
 from __future__ import annotations

@@ -32,7 +32,9 @@ def canonical_json(value: Any) -> bytes:
     Keys are sorted, separators fixed, floats written with ``repr`` (shortest round trip). An integral
     float is written as a float, so a field must always be given the same type; pydantic sees to that.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode()
 
 
 def fingerprint_of(value: Any) -> str:

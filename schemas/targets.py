@@ -134,13 +134,17 @@ def target_schema(
     if top_k:
         k = min(top_k, num_classes)
         fields += [
-            pa.field("topk_class", pa.list_(pa.field("element", pa.int32(), nullable=False), k), nullable=False),
+            pa.field(
+                "topk_class", pa.list_(pa.field("element", pa.int32(), nullable=False), k), nullable=False
+            ),
             pa.field("topk_logits", pa.list_(pa.field("element", value, nullable=False), k), nullable=False),
         ]
         fields += [pa.field(f"lse_t{t}", f32, nullable=False) for t in TOP_K_TEMPERATURES]
     else:
         fields.append(
-            pa.field("logits", pa.list_(pa.field("element", value, nullable=False), num_classes), nullable=False)
+            pa.field(
+                "logits", pa.list_(pa.field("element", value, nullable=False), num_classes), nullable=False
+            )
         )
     fields.append(pa.field("top1", pa.int32(), nullable=False))
     fields += [pa.field(name, f32, nullable=name == "temporal_jsd") for name in UNCERTAINTY_COLUMNS]

@@ -11,15 +11,20 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .ts .m2ts .mts .mpg .mpeg .mpe .vob .wmv .flv .f4v .3gp .3g2 .ogv .mxf .y4m"
-    " .h264 .264 .hevc .265 .asf .divx .rm .rmvb".split()
-)
+# fmt: off
+VIDEO_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".mpe", ".vob", ".wmv",
+    ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".mxf", ".y4m", ".h264", ".264", ".hevc", ".265", ".asf", ".divx", ".rm",
+    ".rmvb",
+})
+# fmt: on
 
 ENTRIES_SCHEMA = pa.schema(
     [
         pa.field("uri", pa.string(), nullable=False),
-        pa.field("token", pa.string()),  # size and modification time or ETag; null where the file was not found
+        pa.field(
+            "token", pa.string()
+        ),  # size and modification time or ETag; null where the file was not found
         pa.field("num_bytes", pa.int64()),
         pa.field("start_us", pa.int64()),
         pa.field("end_us", pa.int64()),

@@ -22,7 +22,9 @@ FACTORY = f"{Path(__file__)}:build"
 def make_video(path: Path, first_number: int, num_frames: int = 40) -> Path:
     """A video at 25 frames a second whose content depends on ``first_number``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    encode(path, constant(num_frames), size=(64, 48), first_number=first_number, options={"preset": "ultrafast"})
+    encode(
+        path, constant(num_frames), size=(64, 48), first_number=first_number, options={"preset": "ultrafast"}
+    )
     return path
 
 
@@ -34,13 +36,17 @@ def make_archive(folder: Path, num_videos: int = 6) -> Path:
     return write_manifest(folder, names)
 
 
-def write_manifest(folder: Path, names: Sequence[str], labels: Sequence[str] | None = None, name: str = "m.csv") -> Path:
+def write_manifest(
+    folder: Path, names: Sequence[str], labels: Sequence[str] | None = None, name: str = "m.csv"
+) -> Path:
     path = folder / name
     with path.open("w", newline="") as f:
         rows = csv.writer(f)
         rows.writerow(["uri", "label", "split", "group"])
         for i, uri in enumerate(names):
-            rows.writerow([uri, labels[i] if labels else LABELS[i % 3], "train" if i % 2 else "test", f"g{i}"])
+            rows.writerow(
+                [uri, labels[i] if labels else LABELS[i % 3], "train" if i % 2 else "test", f"g{i}"]
+            )
     return path
 
 

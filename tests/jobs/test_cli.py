@@ -35,7 +35,9 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"locum {name}" in text and "--json" in text
 
 
-def test_teach_status_verify_failures(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_teach_status_verify_failures(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (archive.parent / "videos" / "bad.mp4").write_text("no video")
     folder, out = str(archive.parent / "videos"), str(tmp_path / "out")
     code, body = call(capsys, "teach", folder, "-o", out, *TINY_FLAGS, *FAST)
@@ -63,7 +65,9 @@ def test_a_damaged_store_is_exit_4(archive: Path, tmp_path: Path, capsys: pytest
     assert any("000999" in p for p in proof["problems"]) and any(one.name in p for p in proof["problems"])  # type: ignore[attr-defined]
 
 
-def test_yaml_and_flags_mean_the_same(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_yaml_and_flags_mean_the_same(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "locum.yaml"
     settings = {
         "out": str(tmp_path / "out"),
@@ -75,7 +79,15 @@ def test_yaml_and_flags_mean_the_same(archive: Path, tmp_path: Path, capsys: pyt
     code, by_file = call(capsys, "teach", str(archive), "--config", str(config), *FAST)
     assert code == 0
     code, by_flags = call(
-        capsys, "teach", str(archive), "-o", str(tmp_path / "out"), *TINY_FLAGS, "--teacher.kwargs", '{"num_classes": 5}', *FAST
+        capsys,
+        "teach",
+        str(archive),
+        "-o",
+        str(tmp_path / "out"),
+        *TINY_FLAGS,
+        "--teacher.kwargs",
+        '{"num_classes": 5}',
+        *FAST,
     )
     assert code == 0 and by_flags["store"] == by_file["store"]
     code, over = call(capsys, "teach", str(archive), "--config", str(config), "--clip.seconds", "0.4", *FAST)
@@ -111,9 +123,13 @@ def test_wrong_settings_are_exit_2_and_name_the_value(
     assert not list(out.glob("targets-*"))
 
 
-def test_an_unknown_key_of_the_yaml_is_exit_2(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_key_of_the_yaml_is_exit_2(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = tmp_path / "locum.yaml"
-    config.write_text(yaml.safe_dump({"out": str(tmp_path / "out"), "teacher": {"factory": FACTORY, "wieghts": "x"}}))
+    config.write_text(
+        yaml.safe_dump({"out": str(tmp_path / "out"), "teacher": {"factory": FACTORY, "wieghts": "x"}})
+    )
     assert run(["teach", str(archive), "--config", str(config)]) == 2
     captured = capsys.readouterr()
     assert "wieghts" in captured.err + captured.out
@@ -125,7 +141,9 @@ def test_no_store_is_exit_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert "no store at" in capsys.readouterr().err
 
 
-def test_dry_run_estimates_and_writes_nothing(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_estimates_and_writes_nothing(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     code, guess = call(capsys, "teach", str(archive), "-o", str(out), *TINY_FLAGS, *FAST, "--dry-run")
     assert code == 0 and not out.exists()

@@ -42,7 +42,9 @@ def test_killed_at_random_and_resumed(tmp_path: Path) -> None:
     kills = 0
     for _ in range(40):
         before = len(list((tmp_path / "out").glob("targets-*/data/*.parquet")))
-        child = subprocess.Popen(command(source, tmp_path / "out"), env=environment(0.05), start_new_session=True)
+        child = subprocess.Popen(
+            command(source, tmp_path / "out"), env=environment(0.05), start_new_session=True
+        )
         deadline = time.monotonic() + 60
         # Until the first file of this run appears the moment is any; after that it is within some shards.
         wait_for_data = rng.random() < 0.7

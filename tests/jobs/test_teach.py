@@ -199,7 +199,9 @@ def test_a_removed_video_never_comes_back(archive: Path, tmp_path: Path) -> None
     assert second.summary.rows == 0 and second.counts.complete
     assert gone not in read(second.store, ["uri"])["uri"].to_pylist()
     for path in (second.store.files.at(f"data/{n}") for n in second.store.files.list("data")):
-        assert set(pa.parquet.read_table(path, columns=["video_id"])["video_id"].to_pylist()) <= {k[0] for k in keys(second)}
+        assert set(pa.parquet.read_table(path, columns=["video_id"])["video_id"].to_pylist()) <= {
+            k[0] for k in keys(second)
+        }
 
 
 def test_bad_files_are_quarantined_and_the_rest_is_done(archive: Path, tmp_path: Path) -> None:
@@ -294,11 +296,13 @@ def test_limit_takes_a_stratified_sample_and_can_grow(archive: Path, tmp_path: P
 
 def test_segments_of_one_file_are_videos_of_their_own(archive: Path, tmp_path: Path) -> None:
     manifest = archive.parent / "segments.csv"
-    manifest.write_text("uri,label,start,end\nvideos/v05.mp4,walk,0,1\nvideos/v05.mp4,run,1.5,2.5\nvideos/v05.mp4,sit,9,10\n")
+    manifest.write_text(
+        "uri,label,start,end\nvideos/v05.mp4,walk,0,1\nvideos/v05.mp4,run,1.5,2.5\nvideos/v05.mp4,sit,9,10\n"
+    )
     report = run(manifest, tmp_path / "out")
     rows = read(report.store, ["start_us", "end_us", "label"])
     by_label = {label: rows.filter(pc.equal(rows["label"], label)) for label in ("walk", "run")}
     assert by_label["walk"]["start_us"].to_pylist() == [0, 500_000]
     assert by_label["run"]["start_us"].to_pylist() == [1_500_000, 2_000_000]
-    (_, failure), = failures(report.store)
+    ((_, failure),) = failures(report.store)
     assert failure.error == "SegmentError" and "9.0 s" in failure.message
