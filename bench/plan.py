@@ -2,9 +2,9 @@
 
     python bench/plan.py [--videos 1000 1000000] [--index]
 
-Each step is timed, and the process's peak resident memory is read after it, with the libraries alone as the base.
-``--index`` measures the index and the catalogue too, with made-up probe rows in place of files. The videos are
-synthetic: one URI each, ten labels, every hundredth in a split of its own.
+Each step is timed, and the process's peak resident memory is read after it, with the libraries alone as the
+base. ``--index`` measures the index and the catalogue too, with made-up probe rows in place of files. The
+videos are synthetic: one URI each, ten labels, every hundredth in the test split.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def measure_plan(source: Path, out: Path) -> Steps:
 
     def batches() -> Iterator[Any]:
         with pq.ParquetFile(source) as parquet:
-            yield from parquet.iter_batches(batch_size=BATCH)
+            for group in range(parquet.num_row_groups):  # iter_batches would hold on to what it has read
+                yield from parquet.read_row_group(group).to_batches()
 
     store = ShardStore.create(str(out), kind=TARGETS, name="targets", fingerprint="0" * 32, spec={})
     steps, clip = Steps(), ClipSpec()
@@ -143,7 +144,9 @@ def measure_index(source: Path, out: Path) -> Steps:
     every = steps.step("entries_of", lambda: entries_of(store))
     num_rows = pq.read_metadata(source).num_rows
     if (videos.num_rows, planned, every.num_rows) != (num_rows, 0, num_rows):
-        raise ValueError(f"{videos.num_rows} videos, {planned} planned anew, {every.num_rows} entries of {num_rows}")
+        raise ValueError(
+            f"{videos.num_rows} videos, {planned} planned anew, {every.num_rows} of {num_rows} entries"
+        )
     return steps
 
 
@@ -177,7 +180,8 @@ def child(what: str, role: str, folder: Path, num_videos: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--videos", type=int, nargs=2, default=[1_000, 1_000_000], metavar=("FEW", "MANY"))
     parser.add_argument("--index", action="store_true", help="measure the index and the catalogue too")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
@@ -192,7 +196,7 @@ def main() -> None:
 
 
 def run(what: str, folder: str, num_videos: int) -> dict[str, Any]:
-    """Make the source and measure, each in a fresh process (this one stays small: Linux hands its peak on)."""
+    """Make the source and measure, each in a fresh process; this one stays small: Linux hands its peak on."""
     command = [sys.executable, __file__, "--child", what]
     subprocess.run([*command, "make", folder, str(num_videos)], check=True)
     done = subprocess.run([*command, "run", folder, str(num_videos)], check=True, stdout=subprocess.PIPE)

@@ -1,55 +1,50 @@
 """What a new look at the videos adds to a store that is planned already.
 
-Videos that are new get work. A video that is known and now has a further URI, another label, split or group gets a
-row without work, which amends it: its URIs are added to those it has, and what the new look does not say stays as it
-was. A video all of whose URIs now hold other bytes is superseded: a row without URIs. A removed video gets nothing,
-whatever the manifest says.
-
-Known videos are kept as fixed-size arrays (some 56 bytes each), not as Python objects.
+Videos that are new get work. A video that is known and now has a further URI, another label, split or group
+gets a row without work, which amends it: its URIs are added to those it has, and what the new look does not
+say stays as it was. A URI under which other bytes lie now is taken from the videos that had it; one that has
+none left is superseded: a row without URIs. A file that cannot be reached takes nothing, for it says nothing
+of the bytes. A removed video gets nothing, whatever the manifest says.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from pipeline.known import (
+    ABOUT,
+    I64,
+    Bools,
+    Known,
+    about_of,
+    files_of,
+    hash_text,
+    id_array,
+    ids_of,
+    known_videos,
+)
 from pipeline.plan import Batches, ShardFiller, auto_shard_clips, video_clips, with_work
-from pipeline.store.shard_store import ShardStore
 from schemas.clip import ClipSpec
 from schemas.video import VIDEOS_SCHEMA
 
-_ABOUT = ["label", "split", "group"]
+__all__ = ["Known", "NextGeneration", "known_videos", "next_generation"]
 
-
-@dataclass(frozen=True)
-class Known:
-    """Videos in a store, newest generation's word: sorted ids (M,), hashes of label, split and group of each (M, 3; 0
-    where none is said), and the hash (U,) and owner's position (U,) of every URI that is in force, sorted by hash.
-    ``rows_of`` reads the newest plan rows of some ids."""
-
-    ids_M: NDArray[np.bytes_]
-    about_M3: NDArray[np.uint64]
-    uris_U: NDArray[np.uint64]
-    owner_U: NDArray[np.int64]
-    rows_of: Callable[[set[str]], dict[str, dict[str, Any]]] = lambda _ids: {}
-
-    @classmethod
-    def nothing(cls) -> Known:
-        u64 = np.empty(0, np.uint64)
-        return cls(np.empty(0, "S32"), np.empty((0, 3), np.uint64), u64, np.empty(0, np.int64))
+_BATCH_ROWS = 16384
 
 
 @dataclass(frozen=True)
 class NextGeneration:
-    """What a new generation would hold. Nothing is written yet."""
+    """What a new generation would hold. Nothing is written yet.
+
+    ``amended`` counts known videos of which something else is said now, ``superseded`` those that lost their
+    last URI.
+    """
 
     new_videos: int
     new_clips: int
@@ -66,42 +61,6 @@ class NextGeneration:
         return not (self.new_videos or self.amended or self.superseded)
 
 
-def known_videos(store: ShardStore) -> Known:
-    """Read all plan generations of a target store."""
-    ids, about, uris, owners = [], [], [], []
-    for plan in store.plans():
-        if plan.header.reopens:
-            continue
-        for batch in plan.batches(["video_id", "uris", *_ABOUT]):
-            ids.append(_ids(batch))
-            about.append(_about(batch))
-            for uri_list in batch["uris"].to_pylist():
-                uris.append(np.array([_hash(u) for u in uri_list], np.uint64))
-            owners.append(np.diff(batch["uris"].offsets.to_numpy()))
-    if not ids:
-        return Known.nothing()
-    all_ids, all_about = np.concatenate(ids), np.concatenate(about)
-    # The last row of an id is in force: unique() keeps the first, so look from the end.
-    unique, last = np.unique(all_ids[::-1], return_index=True)
-    last = len(all_ids) - 1 - last
-    row_of_uri = np.repeat(np.arange(len(all_ids)), np.concatenate(owners))
-    in_force = np.isin(row_of_uri, last)
-    flat = np.concatenate(uris) if uris else np.empty(0, np.uint64)
-    flat, row_of_uri = flat[in_force], row_of_uri[in_force]
-    order = np.argsort(flat, kind="stable")
-    return Known(unique, all_about[last], flat[order], np.searchsorted(unique, all_ids[row_of_uri[order]]), partial(_newest_rows, store))
-
-
-def _newest_rows(store: ShardStore, ids: set[str]) -> dict[str, dict[str, Any]]:
-    out: dict[str, dict[str, Any]] = {}
-    wanted = pa.array(sorted(ids), pa.string())
-    for plan in store.plans():
-        for batch in plan.batches(["video_id", "uris", *_ABOUT]):
-            for row in batch.filter(pc.is_in(batch["video_id"], value_set=wanted)).to_pylist():
-                out[row["video_id"]] = row
-    return out
-
-
 def next_generation(
     videos: Batches,
     clip: ClipSpec,
@@ -110,152 +69,171 @@ def next_generation(
     removed: Iterable[str] = (),
     shard_clips: int | None = None,
 ) -> NextGeneration:
-    """Decide what is new."""
-    known = known if known is not None else Known.nothing()
-    gone = np.array(sorted(removed), "S32")
-    ids, clips, num_bytes, durations, changed, lost = [], [], [], [], [], []
-    for batch in videos():
-        batch_ids = _ids(batch)
-        at, found = _find(known.ids_M, batch_ids)
-        ids.append(batch_ids)
-        clips.append(video_clips(batch, clip))
-        num_bytes.append(batch["num_bytes"].to_numpy())
-        durations.append(batch["duration_us"].to_numpy())
-        if len(known.ids_M):
-            said = _about(batch)
-            differs = ((said != 0) & (said != known.about_M3[at])).any(axis=1)
-            has_new_uri, taken = _compare_uris(known, batch, batch_ids)
-            changed.append(found & (differs | has_new_uri))
-            lost.append(taken)
-        else:
-            changed.append(found)
-    if not ids:
-        return NextGeneration(0, 0, 0, 0, 0, 0, 0, 0, lambda: ())
-    ids_N, clips_N = np.concatenate(ids), np.concatenate(clips)
-    is_gone = np.isin(ids_N, gone)
-    is_new = ~_find(known.ids_M, ids_N)[1] & ~is_gone
-    is_amended = np.concatenate(changed) & ~is_gone
-    superseded = _superseded(known, lost, ids_N[is_amended | is_new])
-    total = int(clips_N[is_new].sum())
-    size = shard_clips or auto_shard_clips(total)
+    """Decide what is new. ``videos`` has each video once."""
+    look = _look_at(videos, clip, known if known is not None else Known.nothing(), removed)
+    size = shard_clips or auto_shard_clips(look.new_clips)
     return NextGeneration(
-        new_videos=int(is_new.sum()),
-        new_clips=total,
-        amended=int(is_amended.sum()),
-        superseded=len(superseded),
-        skipped_removed=int(is_gone.sum()),
-        num_bytes=int(np.concatenate(num_bytes)[is_new].sum()),
-        duration_us=int(np.concatenate(durations)[is_new].sum()),
+        new_videos=sum(int(m.sum()) for m in look.is_new),
+        new_clips=look.new_clips,
+        amended=sum(int(m.sum()) for m in look.is_amended) + len(look.curtailed_P),
+        superseded=len(look.superseded_P),
+        skipped_removed=look.skipped_removed,
+        num_bytes=look.num_bytes,
+        duration_us=look.duration_us,
         shard_clips=size,
-        rows=lambda: _rows(videos, clip, size, is_new, is_amended, superseded, known),
+        rows=lambda: _rows(videos, clip, size, look),
     )
 
 
-def _rows(
-    videos: Batches,
-    clip: ClipSpec,
-    shard_clips: int,
-    is_new: NDArray[np.bool_],
-    is_amended: NDArray[np.bool_],
-    superseded: list[str],
-    known: Known,
-) -> Iterator[pa.RecordBatch]:
+@dataclass
+class _Look:
+    """What was seen: masks of each batch, and what it does to the known.
+
+    ``position`` is that of each known video, ``taken_U`` marks the URIs that other bytes took.
+    ``curtailed_P`` and ``superseded_P`` are positions of videos that were not seen and lost some or all of
+    their URIs.
+    """
+
+    known: Known
+    taken_U: Bools
+    is_new: list[Bools] = field(default_factory=list)
+    is_amended: list[Bools] = field(default_factory=list)
+    position: list[I64] = field(default_factory=list)
+    curtailed_P: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    superseded_P: I64 = field(default_factory=lambda: np.empty(0, np.int64))
+    new_clips: int = 0
+    num_bytes: int = 0
+    duration_us: int = 0
+    skipped_removed: int = 0
+
+
+def _look_at(videos: Batches, clip: ClipSpec, known: Known, removed: Iterable[str]) -> _Look:
+    gone = np.sort(id_array(removed))
+    look = _Look(known, np.zeros(len(known.uris_U), np.bool_))
+    seen_M = np.zeros(len(known.ids_M), np.bool_)
+    for batch in videos():
+        ids = ids_of(batch["video_id"])
+        at, found = known.find(ids)
+        is_gone = np.isin(ids, gone)
+        is_new = ~found & ~is_gone
+        look.is_new.append(is_new)
+        look.new_clips += int(video_clips(batch, clip)[is_new].sum())
+        look.num_bytes += int(batch["num_bytes"].to_numpy()[is_new].sum())
+        look.duration_us += int(batch["duration_us"].to_numpy()[is_new].sum())
+        look.skipped_removed += int(is_gone.sum())
+        look.is_amended.append(_compare(look, batch, at, found) & ~is_gone)
+        look.position.append(np.where(found & ~is_gone, at, -1).astype(np.int32))
+        seen_M[at[found]] = True
+    if look.taken_U.any():
+        _settle_losses(look, seen_M, np.isin(known.ids_M, gone))
+    return look
+
+
+def _compare(look: _Look, batch: pa.RecordBatch, at: I64, found: Bools) -> Bools:
+    """Which known videos of a batch are spoken of anew: another word, or a URI that was not theirs. Notes in
+    ``look.taken_U`` the URIs that hold other bytes now."""
+    known = look.known
+    if not len(known.ids_M):
+        return np.zeros(batch.num_rows, np.bool_)
+    said = about_of(batch)
+    changed: Bools = ((said != 0) & (said != known.about_M3[at])).any(axis=1)
+    parent = pc.list_parent_indices(batch["uris"]).to_numpy()
+    hashes = hash_text(pc.list_flatten(batch["uris"]))
+    which, held = known.holders(hashes)
+    owner, video = known.owners_U[held], parent[which]
+    is_held = np.zeros(len(hashes), np.bool_)
+    is_held[which[owner == at[video]]] = True
+    changed[parent[~is_held]] = True
+    other_bytes = (known.files_M[owner] != files_of(batch)[video]) & ~_is_away(batch)[video]
+    look.taken_U[held[other_bytes]] = True
+    changed &= found
+    return changed
+
+
+def _is_away(batch: pa.RecordBatch) -> Bools:
+    """Which videos could not be reached, so that nothing is known of their bytes."""
+    away = np.zeros(batch.num_rows, np.bool_)
+    column = batch["unreadable"]
+    if column.null_count < len(column):
+        for i, text in enumerate(column.to_pylist()):
+            away[i] = text is not None and not json.loads(text)["permanent"]
+    return away
+
+
+def _settle_losses(look: _Look, seen_M: Bools, gone_M: Bools) -> None:
+    """Amend the seen videos that lost a URI, and find those that were not seen."""
+    known = look.known
+    had = np.bincount(known.owners_U, minlength=len(seen_M))
+    lost = np.bincount(known.owners_U[look.taken_U], minlength=len(seen_M))
+    lost[gone_M] = 0
+    for amended, position in zip(look.is_amended, look.position, strict=True):
+        amended |= (position >= 0) & (lost[position] > 0)
+    unseen = (lost > 0) & ~seen_M
+    look.curtailed_P = np.flatnonzero(unseen & (lost < had))
+    look.superseded_P = np.flatnonzero(unseen & (lost == had))
+
+
+def _rows(videos: Batches, clip: ClipSpec, shard_clips: int, look: _Look) -> Iterator[pa.RecordBatch]:
     filler = ShardFiller(shard_clips)
-    for mask, has_work in ((is_new, True), (is_amended, False)):
-        at = 0
-        if not mask.any():
-            continue
-        for batch in videos():
-            part = mask[at : at + batch.num_rows]
-            at += batch.num_rows
-            if not part.any():
-                continue
-            chosen = batch if part.all() else batch.filter(pa.array(part))
-            n = chosen.num_rows
-            if not has_work:
-                chosen = _restate(chosen, known)
-            clips = video_clips(chosen, clip) if has_work else np.zeros(n, np.int32)
-            yield with_work(chosen, clips, filler.assign(clips) if has_work else np.full(n, -1, np.int32))
-    if superseded:
-        rows = [{**_EMPTY, "video_id": i, "file_id": i} for i in superseded]
-        batch = pa.RecordBatch.from_pylist(rows, VIDEOS_SCHEMA)
-        n = len(rows)
-        yield with_work(batch, np.zeros(n, np.int32), np.full(n, -1, np.int32))
+    for batch in _chosen(videos, look.is_new):
+        clips = video_clips(batch, clip)
+        yield with_work(batch, clips, filler.assign(clips))
+    seen = [p[m] for p, m in zip(look.position, look.is_amended, strict=True) if m.any()]
+    if seen:
+        positions = np.concatenate(seen)
+        before, start = look.known.newest_rows(positions), 0
+        for batch in _chosen(videos, look.is_amended):
+            part = slice(start, start + batch.num_rows)
+            start += batch.num_rows
+            yield _without_work(_restate(look, batch, before[part], positions[part]))
+    positions = np.concatenate([look.curtailed_P, look.superseded_P])
+    if len(positions):
+        before = look.known.newest_rows(positions)
+        for start in range(0, len(positions), _BATCH_ROWS):
+            part = slice(start, start + _BATCH_ROWS)
+            yield _without_work(_curtail(look, before[part], positions[part]))
 
 
-_EMPTY = {
-    "uris": [],
-    "duration_us": 0,
-    "num_bytes": 0,
-    "width": 0,
-    "height": 0,
-    "fps": 0.0,
-    "codec": "",
-    "container": "",
-}
+def _chosen(videos: Batches, masks: list[Bools]) -> Iterator[pa.RecordBatch]:
+    if not any(mask.any() for mask in masks):
+        return
+    for batch, mask in zip(videos(), masks, strict=True):
+        if mask.any():
+            yield batch if mask.all() else batch.filter(pa.array(mask))
 
 
-def _ids(batch: pa.RecordBatch) -> NDArray[np.bytes_]:
-    """The ids of a batch as an array of 32 bytes each, without Python strings in between."""
-    column = batch["video_id"].cast(pa.binary())
-    fixed = column.cast(pa.binary(32))
-    return np.frombuffer(fixed.buffers()[1], "S32", count=len(fixed), offset=32 * fixed.offset).copy()
+def _without_work(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return with_work(batch, np.zeros(batch.num_rows, np.int32), np.full(batch.num_rows, -1, np.int32))
 
 
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
-def _about(batch: pa.RecordBatch) -> NDArray[np.uint64]:
-    """Hashes of label, split and group of each video; 0 where nothing is said; (N, 3)."""
-    columns = [[0 if v is None else _hash(v) for v in batch[n].to_pylist()] for n in _ABOUT]
-    return np.array(columns, np.uint64).T
-
-
-def _restate(batch: pa.RecordBatch, known: Known) -> pa.RecordBatch:
+def _restate(look: _Look, batch: pa.RecordBatch, before: pa.Table, positions: I64) -> pa.RecordBatch:
     """Videos as they are now, with the URIs and the words they had before where nothing newer is said."""
-    rows = batch.to_pylist()
-    before = known.rows_of({row["video_id"] for row in rows})
-    for row in rows:
-        old = before[row["video_id"]]
-        row["uris"] += [u for u in old["uris"] if u not in row["uris"]]
-        row.update({name: old[name] for name in _ABOUT if row[name] is None})
-    return pa.RecordBatch.from_pylist(rows, batch.schema)
+    uris = [
+        [*now, *(u for u in old if u not in now)]
+        for now, old in zip(batch["uris"].to_pylist(), _uris_left(look, before, positions), strict=True)
+    ]
+    columns = {name: pc.coalesce(batch[name], before[name].combine_chunks()) for name in ABOUT}
+    return _replaced(batch, {"uris": pa.array(uris, pa.list_(pa.string())), **columns})
 
 
-def _find(sorted_M: NDArray[np.bytes_], wanted_N: NDArray[np.bytes_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Position of each wanted value in a sorted array, and whether it is there."""
-    if not len(sorted_M):
-        return np.zeros(len(wanted_N), np.int64), np.zeros(len(wanted_N), np.bool_)
-    at = np.searchsorted(sorted_M, wanted_N).clip(max=len(sorted_M) - 1)
-    return at, sorted_M[at] == wanted_N
+def _curtail(look: _Look, before: pa.Table, positions: I64) -> pa.RecordBatch:
+    """Videos as they were, less the URIs they lost."""
+    uris = pa.array(_uris_left(look, before, positions), pa.list_(pa.string()))
+    return _replaced(before.combine_chunks().to_batches()[0], {"uris": uris})
 
 
-def _compare_uris(
-    known: Known, batch: pa.RecordBatch, ids_N: NDArray[np.bytes_]
-) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which videos have a URI that is not in force for them (N,), and the positions in ``known.uris_U`` of URIs that
-    now belong to another video."""
-    lists = batch["uris"]
-    flat = np.array([_hash(u) for u in pc.list_flatten(lists).to_pylist()], np.uint64)
-    parent = pc.list_parent_indices(lists).to_numpy()
-    is_new = np.zeros(batch.num_rows, np.bool_)
-    if not len(flat) or not len(known.uris_U):
-        is_new[parent] = True
-        return is_new, np.empty(0, np.int64)
-    at = np.searchsorted(known.uris_U, flat).clip(max=len(known.uris_U) - 1)
-    same_uri = known.uris_U[at] == flat
-    same_owner = known.ids_M[known.owner_U[at]] == ids_N[parent]
-    is_new[parent[~(same_uri & same_owner)]] = True
-    return is_new, at[same_uri & ~same_owner]
+def _uris_left(look: _Look, before: pa.Table, positions: I64) -> list[list[str]]:
+    """The URIs that are in force for each video and that nobody took."""
+    lists = before["uris"].combine_chunks()
+    flat, parent = pc.list_flatten(lists), pc.list_parent_indices(lists).to_numpy()
+    which, held = look.known.holders(hash_text(flat))
+    mine = (look.known.owners_U[held] == positions[parent[which]]) & ~look.taken_U[held]
+    out: list[list[str]] = [[] for _ in range(len(lists))]
+    for i in np.unique(which[mine]).tolist():
+        out[parent[i]].append(flat[i].as_py())
+    return out
 
 
-def _superseded(known: Known, lost: list[NDArray[np.int64]], restated: NDArray[np.bytes_]) -> list[str]:
-    """Known videos that lost every URI in force; one that is restated with new URIs is not."""
-    if not lost or not sum(map(len, lost)):
-        return []
-    gone = np.unique(np.concatenate(lost))
-    had = np.bincount(known.owner_U, minlength=len(known.ids_M))
-    went = np.bincount(known.owner_U[gone], minlength=len(known.ids_M))
-    hit = known.ids_M[(went > 0) & (went >= had)]
-    return [i.decode() for i in hit if i not in set(restated.tolist())]
+def _replaced(batch: pa.RecordBatch, columns: dict[str, pa.Array]) -> pa.RecordBatch:
+    arrays = [columns.get(name, batch[name]) for name in VIDEOS_SCHEMA.names]
+    return pa.RecordBatch.from_arrays(arrays, schema=VIDEOS_SCHEMA)
