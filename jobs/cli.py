@@ -76,15 +76,10 @@ def run(argv: list[str]) -> int:
 
 def build_app(config: dict[str, Any] | None = None) -> App:
     """The cyclopts application; ``config`` holds a command's settings by the names of its flags."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        release = version("locum")
-    except PackageNotFoundError:
-        release = "unknown"
     app = App(
         name="locum",
-        version=release,
+        version=_release,
+        help_format="plaintext",
         help="Run an action-recognition teacher over a video archive once; cache what it says; label the rest cheaply.",
         config=[Dict(config, source="--config")] if config else [],
         result_action="return_value",
@@ -157,6 +152,15 @@ def _free_mappings_as_json(body: dict[str, Any]) -> dict[str, Any]:
         else value
         for key, value in body.items()
     }
+
+
+def _release() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("locum")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _terminate(signum: int, _frame: FrameType | None) -> None:

@@ -53,11 +53,11 @@ def index(
     from jobs.console import emit, progress_display
     from jobs.index import index as run_index
 
-    with progress_display("index", "files", quiet=quiet) as show:
-        report = run_index(
-            source, out, name=name, limit=limit, settings=_settings(max_hours), on_progress=show
-        )
-    pending = len(report.store.pending())
+    with progress_display(quiet=quiet) as display:
+        show = display.phase("index", "files")
+        settings = _settings(max_hours)
+        report = run_index(source, out, name=name, limit=limit, settings=settings, on_progress=show)
+    pending = report.pending_shards
     body = {
         "store": report.store.url,
         "entries": report.entries.num_rows,
@@ -162,13 +162,20 @@ def teach(
         guess = estimate(source, out, spec, options)
         emit(guess.to_json(), as_json=as_json, text=guess.to_text())
         return EXIT_OK
-    with progress_display("teach", quiet=quiet) as show:
-        report = run_teach(source, out, spec, options, on_progress=show)
+    with progress_display(quiet=quiet) as display:
+        report = run_teach(
+            source,
+            out,
+            spec,
+            options,
+            on_index_progress=display.phase("index", "files"),
+            on_progress=display.phase("teach", "clips"),
+        )
     body = report.to_json()
     emit(body, as_json=as_json, text=_teach_text(body))
     for key, why in report.summary.failed_shards.items():
         print(f"locum: shard {key} failed: {why}", file=sys.stderr)
-    return EXIT_OK if report.counts.complete else EXIT_UNFINISHED
+    return EXIT_OK if report.complete else EXIT_UNFINISHED
 
 
 def status(store: str, *, as_json: Json = False) -> int:
@@ -202,7 +209,8 @@ def status(store: str, *, as_json: Json = False) -> int:
         [
             f"{opened.url}",
             f"  {counts.videos} videos, {counts.planned} rows planned in {counts.shards} shards",
-            f"  {counts.rows} rows, {counts.quarantined_rows} quarantined ({counts.quarantined_videos} videos), "
+            f"  {counts.rows} rows, {counts.quarantined_rows} quarantined "
+            f"({counts.quarantined_videos} videos damaged or unreadable), "
             f"{counts.tombstoned_rows} removed: {share:.1f} %",
             f"  {counts.pending_shards} shards pending; {size(counts.data_bytes)} of data",
             "  complete" if counts.complete else "  not complete: run the same command again",
@@ -399,7 +407,7 @@ def _teach_text(body: dict[str, Any]) -> str:
     run = body["this_run"]
     lines = [
         f"{body['videos']} videos, {body['planned']} clips planned: {body['rows']} rows, "
-        f"{body['quarantined_rows']} quarantined ({body['quarantined_videos']} videos)"
+        f"{body['quarantined_rows']} quarantined ({body['quarantined_videos']} videos damaged or unreadable)"
         + (f", {body['tombstoned_rows']} removed" if body["tombstoned_rows"] else ""),
         f"this run: {run['new_videos']} new videos, {run['rows']} rows in {duration(run['seconds'])} "
         f"({run['clips_per_second']:.1f} clips/s)",
@@ -407,5 +415,8 @@ def _teach_text(body: dict[str, Any]) -> str:
     if body["quarantined_videos"]:
         lines.append(f"see: locum failures {body['store']}")
     if not body["complete"]:
-        lines.append(f"{body['pending_shards']} shards are pending: run the same command again")
+        waiting = (
+            f"{body['pending_index_shards']} shards of the index and {body['pending_shards']} of the targets"
+        )
+        lines.append(f"{waiting} are pending: run the same command again")
     return "\n".join([*lines, body["store"]])

@@ -7,68 +7,91 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.runner import OnProgress, Progress
 
 _LOG_SECONDS = 10.0
 
 
+class Display(Protocol):
+    """Shows the phases of a job, one after another."""
+
+    def phase(self, verb: str, unit: str) -> OnProgress:
+        """A callback that shows how far the phase ``verb`` is, counted in ``unit``."""
+        ...
+
+
 @contextmanager
-def progress_display(verb: str, unit: str = "clips", *, quiet: bool = False) -> Iterator[OnProgress | None]:
-    """A callback that shows progress: live on a terminal, else a line now and then."""
+def progress_display(*, quiet: bool = False) -> Iterator[Display]:
+    """Progress on stderr: live on a terminal, else a line now and then; nothing where ``quiet``."""
     if quiet:
-        yield None
+        yield _Nothing()
     elif sys.stderr.isatty():
-        with _bar(verb, unit) as show:
-            yield show
+        with _bar() as bar:
+            yield bar
     else:
-        yield _Lines(verb, unit)
+        yield _Log()
 
 
-class _Lines:
-    """A line at the start, every ten seconds, and at the end."""
+class _Nothing:
+    def phase(self, verb: str, unit: str) -> OnProgress:
+        return lambda _: None
 
-    def __init__(self, verb: str, unit: str) -> None:
-        self._verb, self._unit, self._next = verb, unit, 0.0
 
-    def __call__(self, p: Progress) -> None:
-        done = p.shards_done == p.shards_total
-        if time.monotonic() < self._next and not done:
-            return
-        self._next = time.monotonic() + _LOG_SECONDS
-        rate = p.clips_done / p.seconds if p.seconds else 0.0
-        left = (p.clips_total - p.clips_done) / rate if rate else 0.0
-        print(
-            f"{self._verb}: {p.clips_done}/{p.clips_total} {self._unit}, {rate:.1f}/s, "
-            f"{p.shards_done}/{p.shards_total} shards, {p.quarantined} quarantined, {duration(left)} left",
-            file=sys.stderr,
-            flush=True,
-        )
+class _Log:
+    """A line at the start of a phase, every ten seconds, and at its end."""
+
+    def phase(self, verb: str, unit: str) -> OnProgress:
+        next_line = 0.0
+
+        def show(p: Progress) -> None:
+            nonlocal next_line
+            if time.monotonic() < next_line and p.shards_done != p.shards_total:
+                return
+            next_line = time.monotonic() + _LOG_SECONDS
+            rate = p.clips_done / p.seconds if p.seconds else 0.0
+            left = duration((p.clips_total - p.clips_done) / rate) if rate else "?"
+            print(
+                f"{verb}: {p.clips_done}/{p.clips_total} {unit}, {rate:.1f}/s, "
+                f"{p.shards_done}/{p.shards_total} shards, {p.quarantined} quarantined, {left} left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+        return show
 
 
 @contextmanager
-def _bar(verb: str, unit: str) -> Iterator[OnProgress]:
+def _bar() -> Iterator[Display]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description:<6}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit + "  {task.fields[rate]}  {task.fields[quarantined]}"),
+        TextColumn("{task.fields[unit]}  {task.fields[rate]}  {task.fields[quarantined]}"),
         TimeRemainingColumn(),
     )
+
+    class Bars:
+        def phase(self, verb: str, unit: str) -> OnProgress:
+            task = None
+
+            def show(p: Progress) -> None:
+                nonlocal task
+                if task is None:
+                    task = bar.add_task(verb, total=p.clips_total, unit=unit, rate="", quarantined="")
+                rate = f"{p.clips_done / p.seconds:.1f}/s" if p.seconds else ""
+                lost = f"[yellow]{p.quarantined} quarantined[/]" if p.quarantined else "0 quarantined"
+                bar.update(task, completed=p.clips_done, total=p.clips_total, rate=rate, quarantined=lost)
+
+            return show
+
     with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(verb, total=None, rate="", quarantined="")
-
-        def show(p: Progress) -> None:
-            rate = f"{p.clips_done / p.seconds:.1f}/s" if p.seconds else ""
-            lost = f"[yellow]{p.quarantined} quarantined[/]" if p.quarantined else "0 quarantined"
-            bar.update(task, completed=p.clips_done, total=p.clips_total, rate=rate, quarantined=lost)
-
-        yield show
+        yield Bars()
 
 
 def duration(seconds: float) -> str:

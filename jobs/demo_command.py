@@ -46,7 +46,8 @@ def demo(
 
     if not quiet:
         print(f"rendering {videos} synthetic videos into {out}/archive …", file=sys.stderr, flush=True)
-    with progress_display("teach", quiet=quiet) as show:
+    with progress_display(quiet=quiet) as display:
+        show = display.phase("teach", "clips")
         report = run_demo(out, num_videos=videos, workers=min(4, os.cpu_count() or 1), on_progress=show)
     body = {
         **report.teach.to_json(),
@@ -59,7 +60,7 @@ def demo(
     emit(body, as_json=as_json, text=_text(report))
     if not report.verify.clean:
         return EXIT_STORE
-    return EXIT_OK if report.teach.counts.complete else EXIT_UNFINISHED
+    return EXIT_OK if report.teach.complete else EXIT_UNFINISHED
 
 
 def _text(report: DemoReport) -> str:

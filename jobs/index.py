@@ -32,12 +32,16 @@ PROBE_EPOCH = 1
 
 @dataclass(frozen=True)
 class IndexReport:
-    """``entries`` are the rows of the source that was read; ``new_items`` of them were probed in this run."""
+    """``entries`` are the rows of the source that was read; ``new_items`` of them were planned in this run.
+
+    ``pending_shards`` is above 0 where time was up: their files are in no catalogue yet.
+    """
 
     store: ShardStore
     entries: pa.Table
     new_items: int
     unreadable: int
+    pending_shards: int
     summary: RunSummary
 
 
@@ -75,7 +79,7 @@ def index(
     if not summary.out_of_time and add_full_hashes(store):
         runner.run(ProbeTask(), store, settings)
     unreadable = write_quarantine(store) if summary.shards else len(failures(store))
-    return IndexReport(store, entries, new_items, unreadable, summary)
+    return IndexReport(store, entries, new_items, unreadable, len(store.pending()), summary)
 
 
 def sample_entries(entries: pa.Table, limit: int | None) -> pa.Table:

@@ -7,6 +7,7 @@ Every step is resumable, so running the same call again after any interruption d
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,13 +56,18 @@ class TeachReport:
     summary: RunSummary
     counts: StoreCounts
 
+    @property
+    def complete(self) -> bool:
+        """Everything that the source names is probed, and every planned clip is there or accounted for."""
+        return self.counts.complete and not self.index.pending_shards
+
     def to_json(self) -> dict[str, Any]:
         s = self.summary
         return {
             "store": self.store.url,
             "index": self.index.store.url,
             "fingerprint": self.store.document.fingerprint,
-            "complete": self.counts.complete,
+            "complete": self.complete,
             "videos": self.counts.videos,
             "planned": self.counts.planned,
             "rows": self.counts.rows,
@@ -69,6 +75,7 @@ class TeachReport:
             "quarantined_videos": self.counts.quarantined_videos,
             "tombstoned_rows": self.counts.tombstoned_rows,
             "pending_shards": self.counts.pending_shards,
+            "pending_index_shards": self.index.pending_shards,
             "this_run": {
                 "new_videos": self.added.new_videos,
                 "amended": self.added.amended,
@@ -91,6 +98,7 @@ def teach(
     spec: TargetSpec,
     options: TeachOptions = TeachOptions(),
     *,
+    on_index_progress: OnProgress | None = None,
     on_progress: OnProgress | None = None,
 ) -> TeachReport:
     """Cache the teacher's targets for the videos of ``source`` under ``out``.
@@ -102,12 +110,16 @@ def teach(
     CircuitOpenError, RetryableError
         If the run cannot go on now; what was committed stands.
     """
+    started = time.monotonic()
     spec = resolve_targets(spec)
-    indexed = index(source, out, limit=options.limit, settings=options.settings)
+    indexed = index(
+        source, out, limit=options.limit, settings=options.settings, on_progress=on_index_progress
+    )
     store = open_targets(out, options.name, spec)
     added = add_videos(store, catalog(indexed.store, indexed.entries), spec, options.shard_clips, source)
     runner = LocalRunner(lambda: LocalFrameSource(PyAVDecoder(), max_attempts=options.max_attempts))
-    summary = runner.run(options.task(spec), store, options.settings, on_progress)
+    settings = options.settings.less(time.monotonic() - started)
+    summary = runner.run(options.task(spec), store, settings, on_progress)
     if summary.shards or summary.lost_races:
         write_quarantine(store)
     return TeachReport(store, indexed, added, summary, count(store))

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pipeline.breaker import BreakerSettings, CircuitBreaker
@@ -31,6 +31,14 @@ class RunSettings:
 
     max_seconds: float | None = None
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
+
+    def less(self, seconds: float) -> RunSettings:
+        """The same with so much of the time spent."""
+        return (
+            self
+            if self.max_seconds is None
+            else replace(self, max_seconds=max(0.0, self.max_seconds - seconds))
+        )
 
 
 @dataclass(frozen=True)
@@ -140,14 +148,15 @@ class _Loop:
 
     def run(self) -> RunSummary:
         current = self._take()
-        while current is not None:
-            following = None if self._time_is_up() else self._take()
+        while current is not None and not self._time_is_up():
+            following = self._take()
             self._in_shard = 0
-            result = self._compute(current, following)
-            if result is not None:
+            if self._store.is_committed(current.key):  # by another process, while it waited here
+                self._lost(current.key)
+            elif (result := self._compute(current, following)) is not None:
                 self._commit(current, result)
             current = following
-        self._summary.out_of_time = bool(self._pending)
+        self._summary.out_of_time = current is not None
         self._summary.seconds = time.perf_counter() - self._started
         return self._summary
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
-from schemas.video import ENTRIES_SCHEMA, VIDEOS_SCHEMA
+from schemas.targets import TargetSpec
+from schemas.video import ENTRIES_SCHEMA, PROBE_SCHEMA, VIDEOS_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -15,13 +18,14 @@ class StoreKind:
 
     ``id_column`` names the planned unit in the plan and in the data; ``sort_columns`` are the key of a data
     row. ``plan_schema`` ends with ``clips`` (rows planned) and ``shard`` (-1 where nothing is to be
-    computed).
+    computed). ``data_schema`` gives the schema of the data from the store's spec.
     """
 
     name: str
     id_column: str
     sort_columns: tuple[str, ...]
     plan_schema: pa.Schema
+    data_schema: Callable[[Mapping[str, Any]], pa.Schema]
 
 
 _WORK = [pa.field("clips", pa.int32(), nullable=False), pa.field("shard", pa.int32(), nullable=False)]
@@ -38,7 +42,14 @@ VIDEOS = StoreKind(
             *_WORK,
         ]
     ),
+    lambda _spec: PROBE_SCHEMA,
 )
-TARGETS = StoreKind("targets", "video_id", ("video_id", "start_us"), pa.schema([*VIDEOS_SCHEMA, *_WORK]))
+TARGETS = StoreKind(
+    "targets",
+    "video_id",
+    ("video_id", "start_us"),
+    pa.schema([*VIDEOS_SCHEMA, *_WORK]),
+    lambda spec: TargetSpec(**spec).table_schema(),
+)
 
 KINDS = {kind.name: kind for kind in (VIDEOS, TARGETS)}

@@ -66,10 +66,12 @@ def scan(store: ShardStore, columns: Sequence[str] | None = None) -> Iterator[pa
 
 
 def read(store: ShardStore, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows that count, as one Arrow table. See `scan`. Without a shard the columns have no types yet."""
+    """All rows that count, as one Arrow table. See `scan`."""
     tables = list(scan(store, columns))
     if not tables:
-        return pa.table({name: pa.array([], pa.null()) for name in columns or ()})
+        joined = [pa.field(name, pa.string()) for name in (JOINED if store.kind.name == "targets" else ())]
+        empty = pa.schema([*store.kind.data_schema(store.document.spec), *joined]).empty_table()
+        return empty if columns is None else empty.select(list(columns))
     return pa.concat_tables(tables)
 
 

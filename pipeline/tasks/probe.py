@@ -59,7 +59,9 @@ class ProbeRun:
                 return probe_file(video, probe)
             except VideoError as e:
                 if e.permanent or attempt == self._task.max_attempts or e.cause == "FileNotFoundError":
-                    return Failure(video.video_id, video.uri, e.stage, e.cause, str(e)[:500], e.permanent, attempt, 1)
+                    return Failure(
+                        video.video_id, video.uri, e.stage, e.cause, str(e)[:500], e.permanent, attempt, 1
+                    )
                 time.sleep(0.2 * 2**attempt * (0.5 + random.random()))
         raise ValueError(f"max_attempts must be at least 1, got {self._task.max_attempts}")
 

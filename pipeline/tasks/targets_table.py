@@ -28,7 +28,9 @@ def derived_columns(logits_NK: un.Float32, video_N: NDArray[np.int64]) -> dict[s
     }
 
 
-def target_table(spec: TargetSpec, keys: dict[str, list[Any]], logits_NSK: un.Float32, extra: dict[str, Any]) -> pa.Table:
+def target_table(
+    spec: TargetSpec, keys: dict[str, list[Any]], logits_NSK: un.Float32, extra: dict[str, Any]
+) -> pa.Table:
     """Rows of ``spec.table_schema()``.
 
     ``keys`` holds video_id, start_us, end_us (N each), ``logits_NSK`` float32 logits of S samples (views times
@@ -41,7 +43,11 @@ def target_table(spec: TargetSpec, keys: dict[str, list[Any]], logits_NSK: un.Fl
     """
     schema = spec.table_schema()
     logits_NK = logits_NSK.mean(axis=1, dtype=np.float32)
-    video_N = np.unique(np.array(keys["video_id"], dtype="S32"), return_inverse=True)[1] if keys["video_id"] else np.empty(0, np.int64)
+    video_N = (
+        np.unique(np.array(keys["video_id"], dtype="S32"), return_inverse=True)[1]
+        if keys["video_id"]
+        else np.empty(0, np.int64)
+    )
     columns: dict[str, Any] = {**keys, **derived_columns(logits_NK, video_N), **extra}
     if "mutual_information" in schema.names:
         columns["mutual_information"] = un.mutual_information(un.softmax(logits_NSK))
@@ -82,7 +88,9 @@ def _top_k(logits_NK: un.Float32, schema: pa.Schema) -> dict[str, Any]:
     order = np.argsort(-logits_NK, axis=1, kind="stable")[:, :k].astype(np.int32)
     values = np.take_along_axis(logits_NK, order, axis=1)
     columns: dict[str, Any] = {
-        "topk_class": pa.FixedSizeListArray.from_arrays(pa.array(order.ravel()), type=schema.field("topk_class").type),
+        "topk_class": pa.FixedSizeListArray.from_arrays(
+            pa.array(order.ravel()), type=schema.field("topk_class").type
+        ),
         "topk_logits": _vectors(values, schema.field("topk_logits").type),
     }
     return columns | {f"lse_t{t}": un.logsumexp(logits_NK, t) for t in TOP_K_TEMPERATURES}
@@ -94,8 +102,14 @@ def _vectors(values_NK: un.Float32, kind: pa.FixedSizeListType) -> pa.FixedSizeL
         stored = values_NK.astype(dtype)
     if not np.isfinite(stored).all():
         row = int(np.flatnonzero(~np.isfinite(stored).all(axis=1))[0])
-        worst = values_NK[row][np.abs(values_NK[row]).argmax()] if np.isfinite(values_NK[row]).all() else "not finite"
-        raise ModelError(f"a logit ({worst}) cannot be stored as {dtype.__name__}: use --logits.dtype float32")
+        worst = (
+            values_NK[row][np.abs(values_NK[row]).argmax()]
+            if np.isfinite(values_NK[row]).all()
+            else "not finite"
+        )
+        raise ModelError(
+            f"a logit ({worst}) cannot be stored as {dtype.__name__}: use --logits.dtype float32"
+        )
     return pa.FixedSizeListArray.from_arrays(pa.array(stored.ravel()), type=kind)
 
 
