@@ -1,4 +1,4 @@
-"""Data files: their names, writing and reading them, and the accounts that must add up before one is written."""
+"""Data files: names, writing and reading, and the accounts that must add up before one is written."""
 
 from __future__ import annotations
 

@@ -89,9 +89,15 @@ def to_polars(store: ShardStore, columns: Sequence[str] | None = None) -> pl.Dat
 
 
 def to_duckdb(store: ShardStore, columns: Sequence[str] | None = None) -> duckdb.DuckDBPyRelation:
+    """A relation of DuckDB. Half-precision columns become float32: DuckDB does not take the others from Arrow."""
     import duckdb
 
-    return duckdb.from_arrow(read(store, columns))
+    table = read(store, columns)
+    for at, field in enumerate(table.schema):
+        if pa.types.is_fixed_size_list(field.type) and field.type.value_type == pa.float16():
+            single = pa.list_(field.type.value_field.with_type(pa.float32()), field.type.list_size)
+            table = table.set_column(at, field.with_type(single), table.column(at).cast(single))
+    return duckdb.from_arrow(table)
 
 
 def failures(store: ShardStore) -> list[tuple[ShardKey, Failure]]:

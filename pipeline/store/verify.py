@@ -55,7 +55,6 @@ class _Finding:
     problems: list[str] = field(default_factory=list)
     stale: bool = False
     footer: ShardFooter | None = None
-    schema: pa.Schema | None = None
 
 
 def verify(store: ShardStore, *, contents: bool = False) -> VerifyReport:
@@ -74,10 +73,6 @@ def verify(store: ShardStore, *, contents: bool = False) -> VerifyReport:
     with ThreadPoolExecutor(_READERS) as pool:
         found = list(pool.map(lambda key: _verify_shard(store, key, in_force, clip, contents), keys))
     problems += [p for f in found for p in f.problems]
-    schemas = [(data_name(k), f.schema) for k, f in zip(keys, found, strict=True) if f.schema is not None]
-    problems += [
-        f"{n}: its columns differ from those of {schemas[0][0]}" for n, s in schemas if s != schemas[0][1]
-    ]
     counts = count_footers(store, (f.footer for f in found if f.footer is not None), in_force)
     return VerifyReport(
         counts, tuple(problems), tuple(k for k, f in zip(keys, found, strict=True) if f.stale)
@@ -97,9 +92,11 @@ def _verify_shard(
     videos = plan.shard(key).videos
     clips = {v.video_id: v.num_clips for v in videos}
     problems = list(_footer_problems(store, key, plan, footer, sum(clips.values()), table.num_rows))
+    if not schema.equals(kind.data_schema(store.document.spec)):
+        problems.append(f"{name}: its columns are not those of the spec")
     if absent := [c for c in columns if c not in table.column_names]:
         problems.append(f"{name}: no column {absent[0]!r}")
-        return _Finding(problems, False, footer, schema)
+        return _Finding(problems, False, footer)
     table = table.select(columns).combine_chunks()
     removed, reopened = in_force.split(key.generation, clips)
     gone = removed | reopened
@@ -127,9 +124,8 @@ def _verify_shard(
     problems += [f"{name}: {p}" for p in _video_problems(live, ids, at_N, table, missing, clip)]
     present = {ids[int(i)].as_py() for i in np.unique(at_N)} | missing.keys()
     dropped = (sum(clips[i] for i in removed), sum(clips[i] for i in reopened))
-    return _Finding(
-        problems, bool(present & gone) or dropped != (footer.tombstoned, footer.reopened), footer, schema
-    )
+    is_stale = bool(present & gone) or dropped != (footer.tombstoned, footer.reopened)
+    return _Finding(problems, is_stale, footer)
 
 
 def _footer_problems(
