@@ -34,12 +34,12 @@ COMMANDS = {
     "demo": ("jobs.demo_command:demo", "Render a small archive, run the main job over it, show the result."),
     "index": ("jobs.commands:index", "Find, name and probe videos."),
     "teach": ("jobs.commands:teach", "Cache a teacher's logits and uncertainties for every clip."),
-    "status": ("jobs.commands:status", "What a store holds and what is pending."),
-    "failures": ("jobs.commands:failures", "List the videos that could not be read, or only in part."),
-    "retry": ("jobs.commands:retry", "Plan failed videos anew; the next run computes them."),
-    "verify": ("jobs.commands:verify", "Prove a store: no gap, no duplicate, no stranger."),
-    "prune": ("jobs.commands:prune", "Remove videos for good, and sweep what interrupted runs left."),
-    "derive": ("jobs.commands:derive", "Recompute the uncertainty columns from the cached logits."),
+    "status": ("jobs.store_commands:status", "What a store holds and what is pending."),
+    "failures": ("jobs.store_commands:failures", "List the videos that could not be read, or only in part."),
+    "retry": ("jobs.store_commands:retry", "Plan failed videos anew; the next run computes them."),
+    "verify": ("jobs.store_commands:verify", "Prove a store: no gap, no duplicate, no stranger."),
+    "prune": ("jobs.store_commands:prune", "Remove videos for good, and sweep what interrupted runs left."),
+    "derive": ("jobs.store_commands:derive", "Recompute the uncertainty columns from the cached logits."),
 }
 EXIT_TERMINATED = 143
 

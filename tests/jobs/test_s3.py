@@ -1,0 +1,81 @@
+"""The main job wholly on an object store: manifest, videos, weights and stores, with no local path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from jobs.prune import prune
+from jobs.teach import TeachOptions, teach
+from pipeline.store.read import failures, read
+from pipeline.store.verify import count, verify
+from schemas.model import ModelRef
+from tests.tiny import FACTORY, build, make_archive, tiny_spec
+
+OPTIONS = TeachOptions(batch_size=4, shard_clips=6, num_threads=1)
+pytestmark = pytest.mark.s3
+
+
+@pytest.fixture
+def remote(s3_bucket: str, tmp_path: Path) -> str:
+    """A tiny archive in the bucket; the URL of its folder."""
+    from safetensors.torch import save_file
+
+    manifest = make_archive(tmp_path / "archive")
+    save_file(build().state_dict(), tmp_path / "archive" / "teacher.safetensors")
+    fs, root = fsspec.core.url_to_fs(f"{s3_bucket}/archive")
+    fs.put(str(manifest.parent), root, recursive=True)
+    return f"{s3_bucket}/archive"
+
+
+def test_everything_on_s3(remote: str, s3_bucket: str, tmp_path: Path) -> None:
+    spec = tiny_spec(teacher=ModelRef(factory=FACTORY, weights=f"{remote}/teacher.safetensors"))
+    out = f"{s3_bucket}/out"
+    report = teach(f"{remote}/m.csv", out, spec, OPTIONS)
+    assert report.complete and report.summary.shards > 1 and not failures(report.store)
+    proof = verify(report.store)
+    assert proof.clean, proof.problems
+
+    again = teach(f"{remote}/m.csv", out, spec, OPTIONS)
+    assert again.summary.rows == 0 and again.index.new_items == 0
+
+    for name in report.store.files.list("data")[::2]:
+        report.store.files.delete(f"data/{name}")
+    assert not count(report.store).complete
+    assert teach(f"{remote}/m.csv", out, spec, OPTIONS).complete
+
+    gone = read(report.store, ["uri"])["uri"][0].as_py()
+    assert prune(report.store.url, uris=[gone])["removed_videos"] == 1
+    assert gone not in read(report.store, ["uri"])["uri"].to_pylist()
+    assert verify(report.store).clean and count(report.store).complete
+
+    local = teach(str(tmp_path / "archive" / "m.csv"), str(tmp_path / "out"), spec, OPTIONS)
+    assert local.store.document.fingerprint == report.store.document.fingerprint
+    columns = ["label", "start_us", "end_us", "logits", "entropy"]
+    order = [("label", "ascending"), ("end_us", "ascending"), ("entropy", "ascending")]
+    here = read(local.store).sort_by(order).select(columns)
+    there = read(teach(f"{remote}/m.csv", f"{s3_bucket}/out2", spec, OPTIONS).store).sort_by(order).select(columns)
+    assert here.equals(there)
+
+
+def test_a_prefix_is_a_source_and_nothing_secret_is_written(remote: str, s3_bucket: str) -> None:
+    report = teach(f"{remote}/videos", f"{s3_bucket}/out", tiny_spec(), OPTIONS)
+    assert report.counts.videos == 6 and report.complete
+    files = report.store.files
+    written = files.read("spec.json") + b"".join(files.read(f"data/{n}") for n in files.list("data"))
+    assert b"testing" not in written  # the secret key of the test server
+    assert json.loads(files.read("spec.json"))["fingerprint"] == report.store.document.fingerprint
+    moved, videos = fsspec.core.url_to_fs(f"{remote}/videos")
+    moved.mv(f"{videos}/v00.mp4", f"{videos}/moved.mp4")
+    second = teach(f"{remote}/videos", f"{s3_bucket}/out", tiny_spec(), OPTIONS)
+    assert second.added.new_videos == 0 and second.summary.rows == 0
+
+
+def test_a_missing_bucket_is_a_clear_error(s3_bucket: str) -> None:
+    from jobs.cli import run
+    from tests.tiny import TINY_FLAGS
+
+    assert run(["teach", f"{s3_bucket}-not-there/videos", "-o", f"{s3_bucket}/out", *TINY_FLAGS, "--quiet"]) == 2
