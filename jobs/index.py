@@ -6,16 +6,19 @@ The index is a store of kind *videos*, beside the target stores of the same ``ou
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from pipeline.catalog import build_catalog, item_ids, sampled_collisions, true_file_ids
+from pipeline.catalog import build_catalog, item_ids, items_to_hash, sampled_collisions, true_file_ids
 from pipeline.frames import NoFrames
 from pipeline.identity import item_id
-from pipeline.manifest import read_entries
+from pipeline.known import U64, Bools, hash_text, ids_of
+from pipeline.manifest import read_entries, with_tokens
 from pipeline.plan import ShardFiller, auto_shard_clips, stratified_sample
 from pipeline.runner import LocalRunner, OnProgress, RunSettings, RunSummary
 from pipeline.store.kinds import VIDEOS
@@ -28,6 +31,8 @@ from schemas.video import ENTRIES_SCHEMA
 
 PROBE_EPOCH = 1
 """Raised by hand when probing or identity changes what it says of the same file."""
+
+_SAID = ("start_us", "end_us", "label", "split", "group")
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def index(
     Raises
     ------
     ManifestError
-        If nothing is found, or what is found contradicts itself.
+        If nothing is found, or a manifest makes no sense. (Copies with two labels are found by `catalog`.)
     """
     if ShardStore.is_store(source):
         store = ShardStore.open(source)
@@ -77,9 +82,19 @@ def index(
     runner = LocalRunner(NoFrames)
     summary = runner.run(ProbeTask(), store, settings, on_progress)
     if not summary.out_of_time and add_full_hashes(store):
-        runner.run(ProbeTask(), store, settings)
+        hashed = runner.run(ProbeTask(), store, _what_is_left(settings, summary.seconds))
+        summary.shards += hashed.shards
+        summary.seconds += hashed.seconds
+        summary.out_of_time = hashed.out_of_time
+        summary.failed_shards.update(hashed.failed_shards)
     unreadable = write_quarantine(store) if summary.shards else len(failures(store))
     return IndexReport(store, entries, new_items, unreadable, len(store.pending()), summary)
+
+
+def _what_is_left(settings: RunSettings, seconds: float) -> RunSettings:
+    if settings.max_seconds is None:
+        return settings
+    return replace(settings, max_seconds=max(0.0, settings.max_seconds - seconds))
 
 
 def sample_entries(entries: pa.Table, limit: int | None) -> pa.Table:
@@ -94,128 +109,164 @@ def sample_entries(entries: pa.Table, limit: int | None) -> pa.Table:
 
 
 def add_entries(store: ShardStore, entries: pa.Table, source: str) -> int:
-    """Plan entries that the index does not have; number of items to probe."""
+    """Plan entries of which the index does not have the newest word; number of items to probe."""
     for _ in range(8):
-        known_items, known_rows = _known(store)
+        seen = _seen(store)
         ids = item_ids(entries)
-        rows = [(i, *r) for i, r in zip(ids, _said(entries), strict=True)]
-        fresh = [r not in known_rows for r in rows]
-        if not any(fresh):
+        keys_N, said_N = _key_and_word(entries, ids)
+        # Rows of one URI and segment are one entry; the last one stands for it, here as in `entries_of`.
+        rows = len(keys_N) - 1 - np.unique(keys_N[::-1], return_index=True)[1]
+        rows = np.sort(rows[~seen.says(keys_N[rows], said_N[rows])])
+        if not len(rows):
             return 0
-        seen = set(known_items)
-        work = []
-        for item, is_fresh in zip(ids, fresh, strict=True):
-            if is_fresh:
-                work.append(item not in seen)
-                seen.add(item)
-        chosen = entries.filter(pa.array(fresh))
-        fresh_ids = [i for i, f in zip(ids, fresh, strict=True) if f]
-        if store.add_plan(_plan_rows(chosen, fresh_ids, work, "auto"), notes={"source": source}) is not None:
-            return sum(work)
+        fresh = entries.take(pa.array(rows))
+        fresh_ids = ids.take(pa.array(rows)).combine_chunks()
+        work = seen.lacks(ids_of(fresh_ids))
+        if store.add_plan(_plan_rows(fresh, fresh_ids, work, "auto"), notes={"source": source}) is not None:
+            return int(work.sum())
     raise RetryableError(f"{store.url}: other processes keep adding generations; run again")
 
 
 def add_full_hashes(store: ShardStore) -> int:
-    """Plan the full hash of files that share a sampled id; number of them."""
-    collisions = sampled_collisions(read(store, ["item_id", "file_id", "id_method"]))
-    items = {i for group in collisions.values() for i in group}
-    if not items:
+    """Plan the full hash of files that share a sampled id with another that is still there; number of them."""
+    collisions, rows, full, there = _collisions(store, read(store, ["item_id", "file_id", "id_method"]))
+    wanted = items_to_hash(collisions, full, there)
+    work = [row for row in rows if row["item_id"] in set(wanted)]
+    ids = pa.array([_full_item(row) for row in work], pa.string())
+    needed = _seen(store).lacks(ids_of(ids))
+    if not needed.any():
         return 0
-    have, _ = _known(store)
-    entries = _entries_by_item(store)
-    todo = [(i, entries[i]) for i in sorted(items) if _full_item(entries[i]) not in have]
-    if not todo:
-        return 0
-    table = pa.Table.from_pylist([row for _, row in todo], ENTRIES_SCHEMA)
-    ids = [_full_item(row) for _, row in todo]
-    store.add_plan(_plan_rows(table, ids, [True] * len(ids), "full"), notes={"full_hashes": True})
+    table = pa.Table.from_pylist(work, ENTRIES_SCHEMA).filter(pa.array(needed))
+    ids = ids.filter(pa.array(needed))
+    store.add_plan(_plan_rows(table, ids, np.ones(len(ids), np.bool_), "full"), notes={"full_hashes": True})
     return len(ids)
 
 
 def catalog(store: ShardStore, entries: pa.Table) -> pa.Table:
     """The videos table of some entries of an index. See `pipeline.catalog.build_catalog`."""
-    columns = [
-        "item_id",
-        "file_id",
-        "id_method",
-        "duration_us",
-        "num_bytes",
-        "width",
-        "height",
-        "fps",
-        "codec",
-        "container",
-    ]
-    probed = read(store, columns)
+    about = ["duration_us", "num_bytes", "width", "height", "fps", "codec", "container"]
+    probed = read(store, ["item_id", "file_id", "id_method", *about])
     bad = {f.video_id: f for _, f in failures(store)}
-    collisions = sampled_collisions(probed)
-    renamed: dict[str, str] = {}
-    if collisions:
-        rows = _entries_by_item(store)
-        by_item = dict(zip(probed["item_id"].to_pylist(), probed["file_id"].to_pylist(), strict=True))
-        full = {i: by_item.get(_full_item(rows[i]), "") for group in collisions.values() for i in group}
-        renamed = true_file_ids(collisions, {i: f for i, f in full.items() if f})
+    collisions, rows, full, there = _collisions(store, probed)
+    renamed = true_file_ids(collisions, full, there)
+    for row in rows:
+        failure = bad.get(_full_item(row))
+        if renamed[row["item_id"]] is None and failure is not None:
+            bad[row["item_id"]] = failure
     return build_catalog(entries, probed, bad, renamed)
 
 
 def entries_of(store: ShardStore) -> pa.Table:
     """All entries of an index, the newest word on each URI and segment."""
-    newest: dict[tuple[str, int | None, int | None], dict[str, object]] = {}
+    keys = [_key_and_word(b)[0] for b in _planned(store, ["item_id", "id_method", *ENTRIES_SCHEMA.names])]
+    if not keys:
+        return ENTRIES_SCHEMA.empty_table()
+    keys_N = np.concatenate(keys)
+    is_newest = np.zeros(len(keys_N), np.bool_)
+    is_newest[len(keys_N) - 1 - np.unique(keys_N[::-1], return_index=True)[1]] = True
+    found, start = [], 0
+    for batch in _planned(store, ["id_method", *ENTRIES_SCHEMA.names]):
+        found.append(
+            batch.filter(pa.array(is_newest[start : start + len(batch)])).select(ENTRIES_SCHEMA.names)
+        )
+        start += len(batch)
+    return pa.Table.from_batches(found, ENTRIES_SCHEMA)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What an index has planned: items, sorted, and the newest word on each key (both hashed; sorted by key)."""
+
+    items_I: NDArray[np.bytes_]
+    keys_K: U64
+    said_K: U64
+
+    def says(self, keys_N: U64, said_N: U64) -> Bools:
+        """Whether the newest word on each key is this one."""
+        if not len(self.keys_K):
+            return np.zeros(len(keys_N), np.bool_)
+        at = np.searchsorted(self.keys_K, keys_N).clip(max=len(self.keys_K) - 1)
+        same: Bools = (self.keys_K[at] == keys_N) & (self.said_K[at] == said_N)
+        return same
+
+    def lacks(self, items_N: NDArray[np.bytes_]) -> Bools:
+        """Which items are not planned yet; of one that occurs twice, the first."""
+        lacking = np.zeros(len(items_N), np.bool_)
+        lacking[np.unique(items_N, return_index=True)[1]] = True
+        return lacking & ~np.isin(items_N, self.items_I)
+
+
+def _seen(store: ShardStore) -> _Seen:
+    items = [ids_of(b["item_id"]) for plan in store.plans() for b in plan.batches(["item_id"])]
+    columns = ["id_method", "item_id", "uri", *_SAID]
+    pairs = [_key_and_word(b, b["item_id"]) for b in _planned(store, columns)]
+    if not pairs:
+        return _Seen(np.empty(0, "S16"), np.empty(0, np.uint64), np.empty(0, np.uint64))
+    keys, said = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    keys_K, last = np.unique(keys[::-1], return_index=True)
+    return _Seen(np.sort(np.concatenate(items)), keys_K, said[len(said) - 1 - last])
+
+
+def _planned(store: ShardStore, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Plan rows that stand for entries, oldest generation first."""
     for plan in store.plans():
-        if plan.header.reopens:
-            continue
-        for batch in plan.batches():
-            for row in batch.filter(pc.equal(batch["id_method"], "auto")).to_pylist():
-                newest[row["uri"], row["start_us"], row["end_us"]] = row
-    return pa.Table.from_pylist(
-        [{n: r[n] for n in ENTRIES_SCHEMA.names} for r in newest.values()], ENTRIES_SCHEMA
-    )
+        if not plan.header.reopens:
+            for batch in plan.batches(columns):
+                yield batch.filter(pc.equal(batch["id_method"], "auto"))
 
 
-def _plan_rows(
-    entries: pa.Table, ids: list[str], work: list[bool], id_method: str
-) -> Iterator[pa.RecordBatch]:
-    clips = np.array(work, np.int32)
+def _key_and_word(
+    rows: pa.Table | pa.RecordBatch, ids: pa.ChunkedArray | pa.Array | None = None
+) -> tuple[U64, U64]:
+    """Hashes of each row's URI and segment, and (with ``ids``) of its item and all that is said of it."""
+    keys = _hash_columns([rows["uri"], rows["start_us"], rows["end_us"]])
+    if ids is None:
+        return keys, keys
+    return keys, _hash_columns([ids, *(rows[n] for n in ("label", "split", "group"))])
+
+
+def _hash_columns(columns: list[pa.ChunkedArray | pa.Array]) -> U64:
+    """A 64-bit hash of each row of some columns."""
+    texts = [pc.fill_null(pc.cast(c, pa.string()), "\x01") for c in columns]
+    joined = pc.binary_join_element_wise(*texts, "\0")
+    chunks = joined.chunks if isinstance(joined, pa.ChunkedArray) else [joined]
+    return np.concatenate([hash_text(c) for c in chunks] or [np.empty(0, np.uint64)])
+
+
+def _plan_rows(entries: pa.Table, ids: pa.Array, work: Bools, id_method: str) -> Iterator[pa.RecordBatch]:
+    clips = work.astype(np.int32)
     shards = np.full(len(clips), -1, np.int32)
-    shards[clips > 0] = ShardFiller(auto_shard_clips(int(clips.sum()))).assign(clips[clips > 0])
-    order = np.argsort(np.where(shards < 0, np.iinfo(np.int32).max, shards), kind="stable")
-    table = pa.Table.from_arrays(
-        [
-            pa.array(ids),
-            pa.array([id_method] * len(ids)),
-            *entries.columns,
-            pa.array(clips),
-            pa.array(shards),
-        ],
-        schema=VIDEOS.plan_schema,
+    shards[work] = ShardFiller(auto_shard_clips(int(clips.sum()))).assign(clips[work])
+    columns = [ids, pa.repeat(id_method, len(ids)), *entries.columns, pa.array(clips), pa.array(shards)]
+    table = pa.Table.from_arrays(columns, schema=VIDEOS.plan_schema)
+    if not work.all():
+        table = table.take(pa.array(np.argsort(~work, kind="stable")))
+    yield from table.to_batches(max_chunksize=16384)
+
+
+def _collisions(
+    store: ShardStore, probed: pa.Table
+) -> tuple[dict[str, list[str]], list[dict[str, Any]], dict[str, str], set[str]]:
+    """Items that share a sampled id; their entries; the full hash of those that have one; those still there."""
+    collisions = sampled_collisions(probed)
+    if not collisions:
+        return {}, [], {}, set()
+    wanted = pa.array([i for items in collisions.values() for i in items], pa.string())
+    columns = ["id_method", "item_id", *ENTRIES_SCHEMA.names]
+    batches = [b.filter(pc.is_in(b["item_id"], value_set=wanted)) for b in _planned(store, columns)]
+    table = pa.Table.from_batches(batches)
+    rows = list({row["item_id"]: row for row in table.to_pylist()}.values())
+    hashed = probed.filter(pc.equal(probed["id_method"], "full"))
+    of_item = dict(zip(hashed["item_id"].to_pylist(), hashed["file_id"].to_pylist(), strict=True))
+    full = {r["item_id"]: of_item[_full_item(r)] for r in rows if _full_item(r) in of_item}
+    tokens = with_tokens(pa.Table.from_pylist(rows, ENTRIES_SCHEMA))["token"].to_pylist()
+    return (
+        collisions,
+        rows,
+        full,
+        {r["item_id"] for r, t in zip(rows, tokens, strict=True) if t == r["token"]},
     )
-    yield from table.take(pa.array(order)).to_batches(max_chunksize=16384)
 
 
-def _said(entries: pa.Table) -> Iterator[tuple[object, ...]]:
-    columns = (entries[n].to_pylist() for n in ("start_us", "end_us", "label", "split", "group"))
-    return zip(*columns, strict=True)
-
-
-def _known(store: ShardStore) -> tuple[set[str], set[tuple[object, ...]]]:
-    items: set[str] = set()
-    rows: set[tuple[object, ...]] = set()
-    for plan in store.plans():
-        for batch in plan.batches(["item_id", "start_us", "end_us", "label", "split", "group"]):
-            columns = [c.to_pylist() for c in batch.columns]
-            items.update(columns[0])
-            rows.update(zip(*columns, strict=True))
-    return items, rows
-
-
-def _entries_by_item(store: ShardStore) -> dict[str, dict[str, object]]:
-    return {
-        row["item_id"]: {n: row[n] for n in ENTRIES_SCHEMA.names}
-        for plan in store.plans()
-        for batch in plan.batches()
-        for row in batch.to_pylist()
-    }
-
-
-def _full_item(entry: dict[str, object]) -> str:
-    return item_id(str(entry["uri"]), entry["token"], "full")  # type: ignore[arg-type]
+def _full_item(entry: dict[str, Any]) -> str:
+    return item_id(entry["uri"], entry["token"], "full")

@@ -1,9 +1,9 @@
 """Which bytes a file holds: its ``file_id``, by content and not by name.
 
 The method is part of the id: ``full`` (128-bit BLAKE2b of all bytes) up to 64 MiB; ``sampled`` above (of the size,
-both ends and evenly spread blocks); ``etag`` on object stores (of size and ETag), where reading all would double the
-bill. Two files with one sampled id may still differ by damage between the samples: the catalogue merges them only
-after their full hashes agree.
+both ends and evenly spread blocks); ``etag`` on object stores (of size and ETag), where reading all would double
+the bill. A web server's ETag is not taken, for it is often made of size and time alone. Two files with one sampled
+id may still differ by damage between the samples: the catalogue merges them only after their full hashes agree.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import fsspec
 FULL_BYTES = 64 * 2**20
 _SAMPLES, _SAMPLE_BYTES = 32, 256 * 2**10
 _BLOCK = 4 * 2**20
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss"}
 
 IdMethod = Literal["full", "sampled", "etag"]
 
@@ -35,8 +36,11 @@ def file_id(uri: str, id_method: str = "auto") -> tuple[str, IdMethod, int]:
     """
     fs, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     info = fs.info(path)
+    if info["size"] is None:
+        raise OSError(f"the server does not say how large {uri} is")
     size = int(info["size"])
-    etag = str(info.get("ETag") or info.get("etag") or "").strip('"')
+    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    etag = str(info.get("ETag") or info.get("etag") or "").strip('"') if protocols & _OBJECT_STORES else ""
     if id_method == "auto" and etag:
         return _finish(_hasher("etag"), f"{size}:{etag}".encode()), "etag", size
     with fs.open(path, "rb") as f:

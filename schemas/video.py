@@ -98,8 +98,8 @@ class Video:
 
 
 def segment_id(file_id: str, start_us: int | None, end_us: int | None) -> str:
-    """The ``video_id`` of a segment; a whole file keeps its ``file_id``."""
-    if start_us is None and end_us is None:
+    """The ``video_id`` of a segment; a whole file keeps its ``file_id``. A start of 0 is none."""
+    if not start_us and end_us is None:
         return file_id
-    text = f"{file_id}:{start_us if start_us is not None else ''}:{end_us if end_us is not None else ''}"
+    text = f"{file_id}:{start_us or ''}:{end_us if end_us is not None else ''}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
