@@ -25,6 +25,15 @@ class CircuitBreaker:
         self._settings = settings
         self._videos = self._transient = self._damaged = 0
 
+    @property
+    def has_judged(self) -> bool:
+        """Whether so many videos were seen that ``min_failures`` among them would have been within the share.
+
+        Before that, a transient failure may be the first of a great many: a shard with one had better wait. Otherwise
+        a run that is started again and again condemns a few videos each time.
+        """
+        return self._videos * self._settings.max_transient_share >= self._settings.min_failures
+
     def admit(self, num_videos: int, failures: Iterable[Failure]) -> None:
         """Count one shard, before it is committed.
 
@@ -33,19 +42,20 @@ class CircuitBreaker:
         CircuitOpenError
             If the share of failures passes a limit; the shard must not be committed then.
         """
-        failures = list(failures)
+        missing = [f for f in failures if f.missing_rows > 0]  # others were known before this run
+        away, damaged = [f for f in missing if not f.permanent], [f for f in missing if f.permanent]
         self._videos += num_videos
-        self._transient += sum(not f.permanent for f in failures)
-        self._damaged += sum(f.permanent and f.missing_rows > 0 for f in failures)
+        self._transient += len(away)
+        self._damaged += len(damaged)
         s = self._settings
-        for count, limit, kind in (
-            (self._transient, s.max_transient_share, "could not be reached"),
-            (self._damaged, s.max_damaged_share, "are damaged"),
+        for count, limit, of_kind, kind in (
+            (self._transient, s.max_transient_share, away, "could not be reached"),
+            (self._damaged, s.max_damaged_share, damaged, "are damaged"),
         ):
             if count >= s.min_failures and count > limit * self._videos:
-                last = next((f for f in reversed(failures)), None)
+                last = of_kind[-1] if of_kind else None
                 words = f"; the last: {last.uri}: {last.error}: {last.message}" if last else ""
                 raise CircuitOpenError(
-                    f"{count} of {self._videos} videos {kind}, more than the share of {limit:g} at which a run stops"
-                    f"{words}. What was committed stands; mend the cause and run again."
+                    f"{count} of {self._videos} videos {kind}, more than the share of {limit:g} at which a run "
+                    f"stops{words}. What was committed stands; mend the cause and run again."
                 )

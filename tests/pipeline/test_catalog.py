@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.catalog import build_catalog, item_ids, items_to_hash, sampled_collisions, true_file_ids
@@ -100,6 +100,7 @@ def test_a_group_in_two_splits_is_refused_and_one_without_a_split_is_not() -> No
         build(bad, {"x": FILE_A, "y": FILE_B})
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([None, "a", "b"])), min_size=1, max_size=12))
 def test_merging_keeps_each_uri_once_and_refuses_just_what_contradicts(
     rows: list[tuple[int, str | None]],
@@ -135,6 +136,7 @@ def test_segments_are_videos_of_their_own_beside_the_whole() -> None:
     assert all(v["file_id"] == FILE_A and v["uris"] == ["x"] for v in videos.values())
 
 
+@settings(deadline=None)
 @given(
     start_us=st.one_of(st.none(), st.integers(0, 12 * US)),
     length_us=st.one_of(st.none(), st.integers(1, 12 * US)),

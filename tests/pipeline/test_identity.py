@@ -8,7 +8,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import identity
@@ -127,6 +127,7 @@ def test_on_s3_size_and_etag_name_the_file_and_a_full_hash_can_be_asked_for(
 TEXT = st.one_of(st.none(), st.text(max_size=5))
 
 
+@settings(deadline=None)
 @given(st.tuples(st.text(max_size=5), TEXT), st.tuples(st.text(max_size=5), TEXT))
 def test_items_differ_by_uri_token_and_method(a: tuple[str, str | None], b: tuple[str, str | None]) -> None:
     same = (a[0], a[1] or "") == (b[0], b[1] or "")

@@ -196,7 +196,7 @@ def apply(archive: Archive, store: ShardStore, expected: Expected, name: str, a:
         expected.removed.add(file_id(a))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.lists(OPERATIONS, min_size=1, max_size=4), min_size=1, max_size=6))
 def test_any_history_of_an_archive_is_planned_as_the_model_says(history: list[list[Any]]) -> None:
     archive, expected, store = Archive(), Expected(), new_store()
