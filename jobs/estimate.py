@@ -15,8 +15,8 @@ from pipeline.models.resolve import resolve_targets
 from pipeline.models.teacher import Teacher
 from pipeline.plan import auto_shard_clips
 from pipeline.store.shard_store import ShardStore
+from pipeline.video.backends import decoder_for
 from pipeline.video.probe import probe
-from pipeline.video.pyav import PyAVDecoder
 from schemas.clip import clip_spans, count_clips
 from schemas.errors import ManifestError, VideoError
 from schemas.targets import TargetSpec
@@ -85,14 +85,16 @@ def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> 
     teacher = Teacher(
         spec, device=options.device, batch_size=options.batch_size, num_threads=options.num_threads
     )
-    decoder = PyAVDecoder()
+    decoder = decoder_for(spec.decode)
     clips_each, decode_seconds, frames, unreadable = [], 0.0, [], 0
     sample = sample_entries(entries, _PROBED_VIDEOS)
-    for uri in sample["uri"].to_pylist():
+    for row in sample.select(["uri", "start_us", "end_us"]).to_pylist():
+        uri = row["uri"]
         try:
             length = probe(uri).duration_us
-            clips_each.append(count_clips(length, spec.clip))
-            spans = clip_spans(0, length, spec.clip)[:_CLIPS_A_VIDEO]
+            start, end = row["start_us"] or 0, min(row["end_us"] or length, length)
+            clips_each.append(count_clips(end - start, spec.clip))
+            spans = clip_spans(start, end, spec.clip)[:_CLIPS_A_VIDEO]
             started = time.perf_counter()
             frames += [c.frames_VTHWC for c in decoder.decode(uri, spans, spec.view, spec.decode)]
             decode_seconds += time.perf_counter() - started

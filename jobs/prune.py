@@ -6,8 +6,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow.compute as pc
-
 from pipeline.store.mend import remove, sweep
 from pipeline.store.shard_store import ShardStore
 from schemas.errors import SettingsError
@@ -37,22 +35,21 @@ def prune(
 
 
 def _ids_of(store: ShardStore, uris: Sequence[str]) -> set[str]:
+    """Videos that hold these URIs now; one that moved away from a URI, or was superseded there, is not meant."""
     if not uris:
         return set()
     wanted = {u if "://" in u else os.path.abspath(u) for u in uris}
-    found: dict[str, set[str]] = {u: set() for u in wanted}
-    id_column = store.kind.id_column
-    for plan in store.plans():
-        for batch in plan.batches([id_column, "uris" if id_column == "video_id" else "uri"]):
-            ids, names = batch.column(0), batch.column(1)
-            flat = pc.list_flatten(names) if id_column == "video_id" else names
-            parent = (
-                pc.list_parent_indices(names).to_pylist() if id_column == "video_id" else range(len(names))
-            )
-            for at, uri in zip(parent, flat.to_pylist(), strict=True):
-                if uri in wanted:
-                    found[uri].add(ids[at].as_py())
-    for uri, hits in found.items():
-        if not hits:
-            raise SettingsError(f"{store.url} has no video at {uri}")
-    return set().union(*found.values())
+    id_column, uri_column = store.kind.id_column, "uris" if store.kind.id_column == "video_id" else "uri"
+    holds: dict[str, set[str]] = {}
+    for plan in store.plans():  # a later row of a video replaces an earlier one
+        for batch in plan.batches([id_column, uri_column]):
+            names = batch[uri_column].to_pylist()
+            for video, named in zip(batch[id_column].to_pylist(), names, strict=True):
+                held = wanted.intersection(named if isinstance(named, list) else [named])
+                if held:
+                    holds[video] = held
+                else:
+                    holds.pop(video, None)
+    for uri in sorted(wanted - set().union(*holds.values())):
+        raise SettingsError(f"{store.url} has no video at {uri}")
+    return set(holds)

@@ -10,20 +10,21 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 
 from jobs.index import IndexReport, catalog, index
 from pipeline.models.resolve import resolve_targets
 from pipeline.replan import NextGeneration, known_videos, next_generation
-from pipeline.runner import LocalRunner, OnProgress, RunSettings, RunSummary
+from pipeline.runner import LocalRunner, OnProgress, Runner, RunSettings, RunSummary
 from pipeline.store.kinds import TARGETS
 from pipeline.store.read import write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import StoreCounts, count
 from pipeline.tasks.teach import TeachTask
+from pipeline.video.backends import decoder_for
 from pipeline.video.frame_source import LocalFrameSource
-from pipeline.video.pyav import PyAVDecoder
 from schemas.errors import RetryableError
 from schemas.targets import TargetSpec
 
@@ -98,10 +99,11 @@ def teach(
     spec: TargetSpec,
     options: TeachOptions = TeachOptions(),
     *,
+    runner: Runner | None = None,
     on_index_progress: OnProgress | None = None,
     on_progress: OnProgress | None = None,
 ) -> TeachReport:
-    """Cache the teacher's targets for the videos of ``source`` under ``out``.
+    """Cache the teacher's targets for the videos of ``source`` under ``out``, by ``runner`` (this process if none).
 
     Raises
     ------
@@ -117,7 +119,7 @@ def teach(
     )
     store = open_targets(out, options.name, spec)
     added = add_videos(store, catalog(indexed.store, indexed.entries), spec, options.shard_clips, source)
-    runner = LocalRunner(lambda: LocalFrameSource(PyAVDecoder(), max_attempts=options.max_attempts))
+    runner = runner or LocalRunner(lambda: LocalFrameSource(decoder_for(spec.decode), options.max_attempts))
     settings = options.settings.less(time.monotonic() - started)
     summary = runner.run(options.task(spec), store, settings, on_progress)
     if summary.shards or summary.lost_races:
@@ -127,9 +129,17 @@ def teach(
 
 def open_targets(out: str, name: str, spec: TargetSpec) -> ShardStore:
     """The target store of a resolved spec under ``out``, made where it is not there."""
-    return ShardStore.create(
-        out, kind=TARGETS, name=name, fingerprint=spec.fingerprint(), spec=spec.model_dump(mode="json")
-    )
+    body = spec.model_dump(mode="json")
+    body["teacher"]["weights"] = without_secrets(spec.teacher.weights)
+    return ShardStore.create(out, kind=TARGETS, name=name, fingerprint=spec.fingerprint(), spec=body)
+
+
+def without_secrets(url: str | None) -> str | None:
+    """A URL less its user, password and query (signatures); the SHA-256 says which weights were meant."""
+    if url is None or "://" not in url:
+        return url
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def add_videos(
@@ -144,6 +154,9 @@ def add_videos(
             removed=store.tombstones(),
             shard_clips=shard_clips,
         )
-        if added.is_empty or store.add_plan(added.rows(), notes={"source": source}) is not None:
+        if (
+            added.is_empty
+            or store.add_plan(added.rows(), notes={"source": without_secrets(source)}) is not None
+        ):
             return added
     raise RetryableError(f"{store.url}: other processes keep adding generations; run again")

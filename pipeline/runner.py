@@ -22,7 +22,7 @@ from schemas.shard import Shard, ShardKey, ShardResult
 
 log = logging.getLogger("locum.runner")
 
-_SHARD_ATTEMPTS = 2
+_MAX_FAILED_IN_A_ROW = 3
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ class _Loop:
         self._pending, self._shards_total = list(pending), len(pending)
         self._clips_total = _pending_clips(store, pending)
         self._breaker = CircuitBreaker(settings.breaker)
+        self._held: list[tuple[Shard, ShardResult]] = []
+        self._failed_in_a_row = 0
         self._summary = RunSummary()
         self._clips_done = self._in_shard = 0
         self._started = time.perf_counter()
@@ -154,8 +156,9 @@ class _Loop:
             if self._store.is_committed(current.key):  # by another process, while it waited here
                 self._lost(current.key)
             elif (result := self._compute(current, following)) is not None:
-                self._commit(current, result)
+                self._admit(current, result)
             current = following
+        self._commit_held()
         self._summary.out_of_time = current is not None
         self._summary.seconds = time.perf_counter() - self._started
         return self._summary
@@ -172,25 +175,40 @@ class _Loop:
         return None
 
     def _compute(self, shard: Shard, following: Shard | None) -> ShardResult | None:
-        for attempt in range(1, _SHARD_ATTEMPTS + 1):
-            try:
-                if self._request is not None:
-                    self._frames.prefetch(shard, self._request)
-                    if following is not None:
-                        self._frames.prefetch(following, self._request)
-                return self._running.run(shard, self._frames)
-            except LocumError:
+        """The shard's result; None where it failed, which leaves it pending. Raises when shard after shard fails."""
+        try:
+            if self._request is not None:
+                self._frames.prefetch(shard, self._request)
+                if following is not None:
+                    self._frames.prefetch(following, self._request)
+            result = self._running.run(shard, self._frames)
+        except LocumError:
+            raise
+        except Exception as e:  # the shard boundary: one bad shard must not end the others
+            log.warning("shard %s: %s: %s", shard.key, type(e).__name__, e, exc_info=True)
+            self._summary.failed_shards[shard.key] = f"{type(e).__name__}: {e}"
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row == _MAX_FAILED_IN_A_ROW:
                 raise
-            except Exception as e:  # the shard boundary: one bad shard must not end the others
-                log.warning(
-                    "shard %s, attempt %d: %s: %s", shard.key, attempt, type(e).__name__, e, exc_info=True
-                )
-                self._summary.failed_shards[shard.key] = f"{type(e).__name__}: {e}"
-        return None
+            return None
+        self._failed_in_a_row = 0
+        return result
+
+    def _admit(self, shard: Shard, result: ShardResult) -> None:
+        """Commit a shard, or hold it while its transient failures may be the first of a great many."""
+        self._breaker.admit(len(shard.videos), result.failures)
+        if self._breaker.has_judged:
+            self._commit_held()
+        elif not all(f.permanent for f in result.failures):
+            self._held.append((shard, result))
+            return
+        self._commit(shard, result)
+
+    def _commit_held(self) -> None:
+        while self._held:
+            self._commit(*self._held.pop(0))
 
     def _commit(self, shard: Shard, result: ShardResult) -> None:
-        self._breaker.admit(len(shard.videos), result.failures)
-        self._summary.failed_shards.pop(shard.key, None)
         if not self._store.commit(shard, result):
             self._lost(shard.key)
             return

@@ -84,7 +84,8 @@ VIDEOS_SCHEMA = pa.schema(
 class Video:
     """What a task needs to know of one video. ``uri`` is the first of its aliases.
 
-    ``start_us`` and ``end_us`` bound the segment; for a whole file they are 0 and its duration.
+    ``start_us`` and ``end_us`` bound the segment; for a whole file they are 0 and its duration. ``file_id`` says
+    which bytes are meant, where that is known.
     """
 
     video_id: str
@@ -95,6 +96,7 @@ class Video:
     unreadable: str | None = None
     uris: tuple[str, ...] = ()
     id_method: str = "auto"
+    file_id: str = ""
 
 
 def segment_id(file_id: str, start_us: int | None, end_us: int | None) -> str:

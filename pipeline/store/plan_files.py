@@ -203,4 +203,5 @@ def _video_of(row: dict[str, Any], id_column: str) -> Video:
         unreadable=row.get("unreadable"),
         uris=uris,
         id_method=row.get("id_method", "auto"),
+        file_id=row.get("file_id") or "",
     )

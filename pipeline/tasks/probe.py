@@ -77,7 +77,7 @@ def probe_file(video: Video, probe: Callable[[str], MediaInfo]) -> dict[str, Any
     started = time.perf_counter()
     try:
         identity, method, size = file_id(video.uri, video.id_method)
-    except (OSError, TimeoutError) as e:
+    except Exception as e:  # whatever a storage library raises is a fault of the storage
         raise VideoError("open", f"{type(e).__name__}: {e}", permanent=False, cause=type(e).__name__) from e
     if size == 0:
         raise VideoError("open", "the file is empty", permanent=True, cause="EmptyFile")

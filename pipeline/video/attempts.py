@@ -1,7 +1,8 @@
 """One video's events, over passing faults: attempts, aliases, and the Failure that sums up what was wrong.
 
 A passing fault (of the storage) is tried again after a pause that doubles; clips that were handed on are not
-asked for again. A file that is not there is looked for under the video's other URIs, and not waited for.
+asked for again. A file that is not there, or holds other bytes than were indexed, is looked for under the video's
+other URIs, and not waited for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import replace
 
 from pipeline.frames import Clip, FrameRequest, VideoEnd
 from pipeline.video.decoder import DecodedClip, Decoder
+from pipeline.video.same_bytes import CHANGED, CHANGED_WHILE_READ, require_bytes, require_unchanged
 from schemas.clip import ClipSpan, clip_spans
 from schemas.errors import VideoError
 from schemas.shard import Failure
@@ -23,7 +25,8 @@ from schemas.video import Video
 FIRST_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 30.0
 MAX_MESSAGE_CHARS = 500
-_NOT_THERE = frozenset({"FileNotFoundError", "NotADirectoryError", "IsADirectoryError"})
+_NOT_THERE = frozenset({"FileNotFoundError", "NotADirectoryError", "IsADirectoryError", CHANGED})
+_NOT_WAITED_FOR = _NOT_THERE | {CHANGED_WHILE_READ}
 
 
 class VideoAttempts:
@@ -51,7 +54,7 @@ class VideoAttempts:
     def events(self) -> Iterator[Clip | VideoEnd]:
         """Clips sorted by start, then the end of the video.
 
-        Exceptions of the decoder other than VideoError are raised as they are.
+        An exception of the decoder other than VideoError is a passing failure of this video.
         """
         video = self._video
         if video.unreadable is not None:
@@ -75,7 +78,7 @@ class VideoAttempts:
                     yield clip
                 return None
             except VideoError as error:
-                given_up = self._num_attempts >= self._max_attempts or error.cause in _NOT_THERE
+                given_up = self._num_attempts >= self._max_attempts or error.cause in _NOT_WAITED_FOR
                 if error.permanent or given_up:
                     return error
             pause = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self._num_attempts - 1))
@@ -87,11 +90,25 @@ class VideoAttempts:
         for number, uri in enumerate(uris, 1):
             self._uri = uri
             try:
-                yield from self._clips(uri, spans)
+                yield from self._checked(uri, spans)
                 return
             except VideoError as error:
                 if error.cause not in _NOT_THERE or number == len(uris):
                     raise
+
+    def _checked(self, uri: str, spans: Sequence[ClipSpan]) -> Iterator[Clip]:
+        """The clips of ``uri``, if it holds the bytes that are meant, from the first clip to the last."""
+        expected = self._video.file_id
+        token = require_bytes(uri, expected) if expected else ""
+        try:
+            yield from self._clips(uri, spans)
+        except VideoError:
+            raise
+        except Exception as error:  # one video that a decoder stumbles over must not doom its shard
+            cause = type(error).__name__
+            raise VideoError("decode", f"{cause}: {error}", permanent=False, cause=cause) from error
+        if expected and not self._stop.is_set():
+            require_unchanged(uri, token)
 
     def _clips(self, uri: str, spans: Sequence[ClipSpan]) -> Iterator[Clip]:
         decoded = self._decoder.decode(uri, spans, self._request.view, self._request.decode)
