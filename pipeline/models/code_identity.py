@@ -7,18 +7,20 @@
   every store.
 - ``pt2:<sha256>`` of a torch.export file.
 
-Does not know what a hashed file imports: a change in a helper module beside it goes unseen (the weights are
-covered by a hash of their own). Put what matters into the factory's file, or install it as a package.
+A hashed file is hashed together with the files that it imports from beside it (from its folder, or its top-level
+package's), for a change there is a change of the code. Imports by computed names go unseen.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
+from pipeline.models.imported_files import imported_files
 from schemas.errors import ModelError
 
 OWN_PACKAGES = frozenset({"schemas", "pipeline", "cluster", "jobs"})
@@ -43,12 +45,17 @@ def code_of_module(module: ModuleType) -> str:
             f"module {module.__name__!r} belongs to no installed package and has no source file, so a change "
             "of its code could not be seen: move the factory into a .py file"
         )
-    return code_of_source(Path(file).read_bytes())
+    path = Path(file).resolve()
+    depth = module.__name__.count(".") + (path.name == "__init__.py")
+    return code_of_source(path.read_bytes(), {} if own else imported_files(path, path.parents[depth]))
 
 
-def code_of_source(source: bytes) -> str:
-    """Identity of a plain source file with these bytes."""
-    return "source:" + hashlib.sha256(source).hexdigest()
+def code_of_source(source: bytes, imported: Mapping[str, bytes] | None = None) -> str:
+    """Identity of a plain source file with these bytes, and of the files that it imports, by their names."""
+    h = hashlib.sha256(source)
+    for name, content in sorted((imported or {}).items()):
+        h.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    return "source:" + h.hexdigest()
 
 
 def code_of_distribution(name: str) -> str | None:

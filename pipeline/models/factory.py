@@ -31,6 +31,7 @@ import torch
 from pipeline.models import hubs
 from pipeline.models.code_identity import code_of_module, code_of_source
 from pipeline.models.foreign import foreign_code
+from pipeline.models.imported_files import imported_files
 from pipeline.models.weights import fetch
 from schemas.errors import ModelError
 
@@ -155,7 +156,7 @@ def _load_file(path: Path) -> tuple[ModuleType, str]:
         except BaseException:
             del sys.modules[module_name]
             raise
-    return sys.modules[module_name], code_of_source(source)
+    return sys.modules[module_name], code_of_source(source, imported_files(full, full.parent))
 
 
 def _attribute(module: ModuleType, dotted: str, name: str) -> Callable[..., object]:
