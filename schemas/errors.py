@@ -43,7 +43,15 @@ class ManifestError(SettingsError):
 
 
 class ModelError(SettingsError):
-    """A model cannot be built from its reference, or its output cannot be a teacher's."""
+    """A model cannot be built from its reference, or its output cannot be a teacher's.
+
+    ``clip_index`` is the place of the clip that showed it, among those that the model was given; None where no
+    single clip did.
+    """
+
+    def __init__(self, message: str, *, clip_index: int | None = None) -> None:
+        super().__init__(message)
+        self.clip_index = clip_index
 
 
 class StoreError(LocumError):

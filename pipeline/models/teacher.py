@@ -147,7 +147,8 @@ class Teacher:
             raise ModelError(
                 f"{self.spec.teacher.factory!r} in {self.spec.precision} gave logits that are not finite for "
                 f"{len(bad)} of {len(logits_NSK)} clips, the first at index {bad[0]}"
-                + (": fp16 overflows beyond 65504, try bf16" if self.spec.precision == "fp16" else "")
+                + (": fp16 overflows beyond 65504, try bf16" if self.spec.precision == "fp16" else ""),
+                clip_index=int(bad[0]),
             )
         return logits_NSK
 

@@ -16,6 +16,8 @@ import numpy as np
 
 from pipeline.frames import Clip, FrameRequest, FrameSource, VideoEnd
 from pipeline.tasks.targets_table import target_table
+from schemas.clip import US
+from schemas.errors import ModelError
 from schemas.shard import Failure, Shard, ShardResult
 from schemas.targets import TargetSpec
 
@@ -95,7 +97,10 @@ class TeachRun:
         started = time.perf_counter()
         # The seed is the batch's place in the plan, so that stochastic passes repeat when a shard does.
         seed = zlib.crc32(f"{shard.key}:{len(rows.clips)}".encode())
-        logits_NSK = self._teacher.logits([c.frames_VTHWC for c in clips], seed=seed)
+        try:
+            logits_NSK = self._teacher.logits([c.frames_VTHWC for c in clips], seed=seed)
+        except ModelError as e:
+            raise ModelError(f"{e}{_which_clip(e, clips, shard)}", clip_index=e.clip_index) from e
         each_ms = (time.perf_counter() - started) * 1e3 / len(clips)
         for clip, logits_SK in zip(clips, logits_NSK, strict=True):
             span = clip.span
@@ -117,6 +122,17 @@ class TeachRun:
         shape = (0, spec.num_samples, spec.teacher.num_classes or 0)
         logits = np.stack([rows.logits_SK[i] for i in keep]) if keep else np.empty(shape, np.float32)
         return target_table(spec, keys, logits, extra)
+
+
+def _which_clip(error: ModelError, clips: Sequence[Clip], shard: Shard) -> str:
+    if error.clip_index is None:
+        return ""
+    clip = clips[error.clip_index]
+    uri = next((v.uri for v in shard.videos if v.video_id == clip.video_id), clip.video_id)
+    return (
+        f". It is the clip at {clip.span.start_us / US:g} s of {uri}. Nothing of its shard was written; if the model is "
+        f"right otherwise, `locum prune STORE --uri {uri}` takes the video out"
+    )
 
 
 class _Clock:
