@@ -27,9 +27,9 @@ class ClipSpec(Spec):
 
     num_frames: int = Field(16, ge=1, le=1024)
     """Frames sampled from each clip, evenly in time."""
-    seconds: float = Field(2.0, gt=0, le=3600)
+    seconds: float = Field(2.0, ge=0.001, le=3600)
     """Length of a clip."""
-    stride_seconds: float | None = Field(None, gt=0)
+    stride_seconds: float | None = Field(None, ge=0.001)
     """From one clip's start to the next one's; the length of a clip where not given."""
     tail: Literal["cover", "drop"] = "cover"
     """What to do with what is left at the end: 'cover' it by a last clip that ends with the video
