@@ -6,6 +6,7 @@ conftest: ``from tests.s3_server import s3_bucket, s3_server``.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterator
 
@@ -41,6 +42,7 @@ def s3_server() -> Iterator[str]:
     """URL of the server."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -81,9 +81,16 @@ def check_accounts(
 
 
 def read_data(
-    files: StoreFiles, key: ShardKey, columns: Sequence[str] | None = None, *, checksums: bool = False
+    files: StoreFiles,
+    key: ShardKey,
+    columns: Sequence[str] | None = None,
+    *,
+    checksums: bool = False,
+    use_threads: bool = True,
 ) -> ShardData:
     """What a data file holds, all of one moment: a file that is rewritten meanwhile is read again.
+
+    ``use_threads`` decodes columns in parallel; a caller that reads several files at once is quicker without.
 
     Raises
     ------
@@ -94,7 +101,8 @@ def read_data(
         try:
             parquet, footer = _open(files, key, whole=columns is None, checksums=checksums)
             with parquet:
-                table = parquet.read(columns=None if columns is None else list(columns))
+                names = None if columns is None else list(columns)
+                table = parquet.read(columns=names, use_threads=use_threads)
             return ShardData(
                 table.replace_schema_metadata(None), footer, parquet.schema_arrow.remove_metadata()
             )

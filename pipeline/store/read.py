@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.store import in_force
+from pipeline.store.data_files import read_data
 from pipeline.store.in_force import Amendments, InForce, without_ids
 from pipeline.store.shard_store import ShardStore
 from schemas.errors import SettingsError
@@ -126,7 +127,7 @@ def _shard_rows(store: ShardStore, key: ShardKey, columns: Sequence[str] | None,
     wanted = None
     if columns is not None:
         wanted = list(dict.fromkeys([*(c for c in columns if c not in joined), id_column]))
-    table, _, schema = store.read_data(key, wanted)
+    table, _, schema = read_data(store.files, key, wanted, use_threads=False)
     if wanted is not None and (absent := [c for c in wanted if c not in schema.names]):
         there = ", ".join(schema.names)
         raise SettingsError(

@@ -43,7 +43,7 @@ def test_of_many_writers_one_wins_and_its_bytes_stand(place: str) -> None:
     for round_ in range(3):
         bodies = [f"writer {i} of {round_}".encode() for i in range(8)]
         with ThreadPoolExecutor(8) as pool:
-            won = list(pool.map(lambda b: StoreFiles(place).put_new(f"r/{round_}", b), bodies))
+            won = list(pool.map(StoreFiles(place).put_new, [f"r/{round_}"] * 8, bodies))
         assert sum(won) == 1
         assert StoreFiles(place).read(f"r/{round_}") == bodies[won.index(True)]
 
@@ -161,7 +161,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(
 
     with monkeypatch.context() as patch:
         if step == "write":
-            patch.setattr(local_files, "open", lambda *a: HalfFull(open(*a)), raising=False)
+            patch.setattr(local_files, "open", lambda *a: HalfFull(open(*a)), raising=False)  # noqa: SIM115
         elif step == "open":
             patch.setattr(local_files, "open", fail, raising=False)
         else:

@@ -76,5 +76,5 @@ def test_a_footer_of_another_making_is_refused(change: dict[str, object]) -> Non
 def test_a_parquet_file_of_others_is_named(tmp_path: object) -> None:
     path = f"{tmp_path}/x.parquet"
     pq.write_table(pa.table({"a": [1]}), path)
-    with pq.ParquetFile(path) as parquet, pytest.raises(CorruptStoreError, match="x.parquet"):
+    with pq.ParquetFile(path) as parquet, pytest.raises(CorruptStoreError, match=r"x\.parquet"):
         footer_of(parquet, path)

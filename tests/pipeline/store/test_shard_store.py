@@ -144,7 +144,7 @@ def test_a_result_that_does_not_add_up_is_not_written(tmp_path: Path, what: str)
         "missing too many": replace(good, failures=(failed,)),
         "stranger failed": replace(good, failures=(replace(failed, video_id="f" * 32),)),
     }
-    with pytest.raises(StoreError, match="add up|twice"):
+    with pytest.raises(StoreError, match=r"add up|twice"):
         store.commit(shard, wrong[what])
     assert store.committed() == set()
     assert store.commit(shard, good)
