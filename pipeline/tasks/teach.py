@@ -130,8 +130,8 @@ def _which_clip(error: ModelError, clips: Sequence[Clip], shard: Shard) -> str:
     clip = clips[error.clip_index]
     uri = next((v.uri for v in shard.videos if v.video_id == clip.video_id), clip.video_id)
     return (
-        f". It is the clip at {clip.span.start_us / US:g} s of {uri}. Nothing of its shard was written; if the model is "
-        f"right otherwise, `locum prune STORE --uri {uri}` takes the video out"
+        f". It is the clip at {clip.span.start_us / US:g} s of {uri}. Nothing of its shard was written; if the model "
+        f"is right otherwise, `locum prune STORE --uri {uri}` takes the video out"
     )
 
 

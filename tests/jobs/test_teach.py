@@ -264,7 +264,7 @@ def test_nan_logits_stop_with_a_clear_error(archive: Path, tmp_path: Path) -> No
         "import torch\n"
         "class Bad(torch.nn.Module):\n"
         "    def forward(self, x):\n"
-        "        y = x.mean(dim=(1, 2, 3, 4))[:, None].repeat(1, 4)\n"
+        "        y = (x > 0.98).float().mean(dim=(1, 2, 3, 4))[:, None].repeat(1, 4)\n"
         "        return torch.where(y > 0.2, torch.full_like(y, float('nan')), y)\n"
         "def build():\n"
         "    return Bad()\n"
