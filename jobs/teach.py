@@ -19,6 +19,7 @@ from pipeline.models.resolve import resolve_targets
 from pipeline.replan import NextGeneration, known_videos, next_generation
 from pipeline.runner import LocalRunner, OnProgress, Runner, RunSettings, RunSummary
 from pipeline.store.kinds import TARGETS
+from pipeline.store.mend import retry
 from pipeline.store.read import write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import StoreCounts, count
@@ -26,6 +27,7 @@ from pipeline.tasks.teach import TeachTask
 from pipeline.video.backends import decoder_for
 from pipeline.video.frame_source import LocalFrameSource
 from schemas.errors import RetryableError
+from schemas.shard import SUPERSEDED
 from schemas.targets import TargetSpec
 
 
@@ -147,16 +149,19 @@ def add_videos(
 ) -> NextGeneration:
     """Plan what of ``videos`` is new to the store."""
     for _ in range(8):
+        known = known_videos(store)
         added = next_generation(
             lambda: videos.to_batches(max_chunksize=16384),
             spec.clip,
-            known=known_videos(store),
+            known=known,
             removed=store.tombstones(),
             shard_clips=shard_clips,
         )
-        if (
-            added.is_empty
-            or store.add_plan(added.rows(), notes={"source": without_secrets(source)}) is not None
-        ):
+        if added.is_empty:
+            return added
+        notes = {"source": without_secrets(source)}
+        if store.add_plan(added.rows(), notes=notes, after=known.generations) is not None:
+            if added.amended:
+                retry(store, stage=SUPERSEDED)  # of videos whose bytes are back
             return added
     raise RetryableError(f"{store.url}: other processes keep adding generations; run again")

@@ -42,7 +42,7 @@ class CircuitBreaker:
         CircuitOpenError
             If the share of failures passes a limit; the shard must not be committed then.
         """
-        missing = [f for f in failures if f.missing_rows > 0]  # others were known before this run
+        missing = [f for f in failures if f.missing_rows > 0 and f.attempts > 0]  # others were known before
         away, damaged = [f for f in missing if not f.permanent], [f for f in missing if f.permanent]
         self._videos += num_videos
         self._transient += len(away)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import binascii
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.store.plan_files import PlanFile
 from pipeline.store.shard_store import ShardStore
 from schemas.video import VIDEOS_SCHEMA
 
@@ -39,7 +40,7 @@ class Known:
     """M videos, sorted by id, and the U URIs that are in force, sorted by hash.
 
     ``about_M3`` hashes label, split and group (0 where none is said), ``owners_U`` is the position of the
-    video that a URI belongs to. ``newest_rows`` reads the plan rows at some positions, in that order.
+    video that a URI belongs to. ``newest_rows`` reads the plan rows at some positions, in that order. ``generations`` were there.
     """
 
     ids_M: NDArray[np.bytes_]
@@ -48,6 +49,7 @@ class Known:
     uris_U: U64
     owners_U: NDArray[np.int32]
     newest_rows: Callable[[I64], pa.Table] = _no_rows
+    generations: int = 0
 
     @classmethod
     def nothing(cls) -> Known:
@@ -71,12 +73,14 @@ class Known:
 
 def known_videos(store: ShardStore) -> Known:
     """Read all plan generations of a target store."""
-    total = sum(plan.header.videos for plan in store.plans() if not plan.header.reopens)
+    everything = store.plans()  # listed once: what is added meanwhile is for the next look
+    plans = [plan for plan in everything if not plan.header.reopens]
+    total = sum(plan.header.videos for plan in plans)
     if not total:
-        return Known.nothing()
+        return replace(Known.nothing(), generations=len(everything))
     ids, files, about = np.empty(total, "S16"), np.empty(total, np.uint64), np.empty((total, 3), np.uint32)
     uris, row_of_uri = [], []
-    for start, batch in _planned(store, ["video_id", "file_id", "uris", *ABOUT]):
+    for start, batch in _planned(plans, ["video_id", "file_id", "uris", *ABOUT]):
         rows = slice(start, start + batch.num_rows)
         ids[rows], files[rows], about[rows] = ids_of(batch["video_id"]), files_of(batch), about_of(batch)
         uris.append(hash_text(pc.list_flatten(batch["uris"])))
@@ -91,7 +95,8 @@ def known_videos(store: ShardStore) -> Known:
     about = about[newest]
     order = np.argsort(hashes)
     order = order[owners[order] >= 0]
-    return Known(ids, files, about, hashes[order], owners[order], partial(_rows_at, store, newest))
+    rows_at = partial(_rows_at, plans, newest)
+    return Known(ids, files, about, hashes[order], owners[order], rows_at, len(everything))
 
 
 def _last_of_each(ids_N: NDArray[np.bytes_]) -> NDArray[np.int32]:
@@ -135,22 +140,20 @@ def hash_text(column: pa.Array) -> U64:
     return np.asarray(table[encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)])
 
 
-def _planned(store: ShardStore, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Plan rows in batches, each with the number of its first row; no rows of what is computed anew."""
+def _planned(plans: Sequence[PlanFile], columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Plan rows in batches, each with the number of its first row."""
     start = 0
-    for plan in store.plans():
-        if plan.header.reopens:
-            continue
+    for plan in plans:
         for batch in plan.batches(columns):
             yield start, batch
             start += batch.num_rows
 
 
-def _rows_at(store: ShardStore, newest_M: NDArray[np.int32], positions_P: I64) -> pa.Table:
+def _rows_at(plans: Sequence[PlanFile], newest_M: NDArray[np.int32], positions_P: I64) -> pa.Table:
     rows_P = newest_M[positions_P]
     order = np.argsort(rows_P)
     wanted, picked = rows_P[order], []
-    for start, batch in _planned(store, VIDEOS_SCHEMA.names):
+    for start, batch in _planned(plans, VIDEOS_SCHEMA.names):
         low, high = np.searchsorted(wanted, [start, start + batch.num_rows])
         if low < high:
             picked.append(batch.take(pa.array(wanted[low:high] - start)))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from schemas.video import Video
 
-Stage = Literal["open", "probe", "decode", "model"]
+SUPERSEDED = "superseded"
+"""Stage of a failure that nothing was tried for: when the shard was computed, no URI held the video's bytes."""
+
 _NAME = re.compile(r"^g(\d{4,})-(\d{6,})$")
 
 

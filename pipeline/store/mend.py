@@ -28,6 +28,7 @@ from schemas.errors import RetryableError, SettingsError, StoreError
 from schemas.shard import ShardKey
 
 STALE_TMP_SECONDS = 24 * 3600.0
+_AMENDED = ("uris", "label", "split", "group")
 _FAILED_WHILE_PROBED = ("open", "probe")
 
 
@@ -131,14 +132,13 @@ def derive(store: ShardStore, recompute: Callable[[pa.Table], pa.Table]) -> int:
 def _reopen(store: ShardStore, ids: set[str], shard_clips: int, after: int) -> None:
     rows: dict[str, dict[str, Any]] = {}
     wanted = pa.array(sorted(ids), pa.string())
-    for (
-        plan
-    ) in store.plans():  # a later generation's row replaces an earlier one's, but for the clips planned
+    for plan in store.plans():
         for batch in plan.batches():
             for row in batch.filter(pc.is_in(batch[plan.id_column], value_set=wanted)).to_pylist():
                 before = rows.get(row[plan.id_column])
-                clips = row["clips"] or (before["clips"] if before else 0)
-                rows[row[plan.id_column]] = {**row, "clips": clips}
+                if before is not None and row["shard"] < 0:  # it amends: what its work was does not change
+                    row = {**before, **{name: row[name] for name in _AMENDED if name in row}}
+                rows[row[plan.id_column]] = row
     table = pa.Table.from_pylist([rows[i] for i in sorted(rows)], store.kind.plan_schema)
     shards = pa.array(ShardFiller(shard_clips).assign(table["clips"].to_numpy()))
     table = table.set_column(

@@ -40,7 +40,7 @@ from pipeline.store.in_force import Amendments, InForce, amendments, reopened_by
 from pipeline.store.kinds import KINDS, StoreKind
 from pipeline.store.plan_files import PlanFile, PlanHeader, encode_plan, list_generations, plan_name
 from schemas.errors import CorruptStoreError, SpecMismatchError, StoreError
-from schemas.shard import Failure, Shard, ShardKey, ShardResult
+from schemas.shard import SUPERSEDED, Failure, Shard, ShardKey, ShardResult
 from schemas.video import Video
 
 TOMBSTONES_FOLDER = "tombstones"
@@ -257,7 +257,9 @@ def _as_amended(video: Video, amended: Amendments) -> Video:
     """A video as it is to be read now: where it moved to, or unreadable where nothing holds its bytes."""
     if video.video_id in amended.superseded:
         message = "every URI of it now holds other bytes"
-        failure = Failure(video.video_id, video.uri, "open", "Superseded", message, True, 1, video.num_clips)
+        failure = Failure(
+            video.video_id, video.uri, SUPERSEDED, "Superseded", message, False, 0, video.num_clips
+        )
         return replace(video, unreadable=json.dumps(failure.to_json()))
     about = amended.metadata.get(video.video_id)
     return video if about is None else replace(video, uri=about.uris[0], uris=about.uris)

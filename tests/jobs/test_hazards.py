@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from jobs.index import catalog, index
@@ -16,6 +17,7 @@ from pipeline.breaker import BreakerSettings
 from pipeline.frames import FrameSource, NoFrames
 from pipeline.models.resolve import resolve_targets
 from pipeline.runner import LocalRunner, RunSettings
+from pipeline.store.mend import retry
 from pipeline.store.read import failures, read
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import verify
@@ -59,7 +61,9 @@ def test_a_file_changed_after_the_index_is_not_taken_for_the_old_one(folder: Pat
     assert not others and failure.error == "ChangedFile" and not failure.permanent
     report = run(folder, tmp_path / "out")
     assert report.complete and not failures(report.store)
-    assert {Path(u).name for u in read(report.store, ["uri"])["uri"].to_pylist()} == {f"v0{i}.mp4" for i in range(6)}
+    assert {Path(u).name for u in read(report.store, ["uri"])["uri"].to_pylist()} == {
+        f"v0{i}.mp4" for i in range(6)
+    }
     assert verify(report.store).clean
 
 
@@ -81,6 +85,40 @@ def test_a_touched_file_is_the_same_file(folder: Path, tmp_path: Path) -> None:
         path.touch()
     local_runner().run(OPTIONS.task(spec), store)
     assert not failures(store) and verify(store).counts.complete
+
+
+def test_a_video_that_was_superseded_and_comes_back_is_computed(folder: Path, tmp_path: Path) -> None:
+    store, spec = planned(folder, tmp_path / "out", shard_clips=100)
+    kept = (folder / "v00.mp4").read_bytes()
+    make_video(folder / "v00.mp4", 9000)
+    add_videos(store, *_look(folder, tmp_path / "out"), spec, 100, "test")
+    local_runner().run(OPTIONS.task(spec), store)
+    (folder / "v00.mp4").write_bytes(kept)
+    report = run(folder, tmp_path / "out")
+    assert report.complete and not failures(report.store) and verify(report.store).clean
+    here = read(report.store, ["uri", "video_id"])
+    assert len(set(here["video_id"].to_pylist())) == 6
+    assert {Path(u).name for u in here["uri"].to_pylist()} == {f"v0{i}.mp4" for i in range(6)}
+
+
+def _look(source: Path, out: Path) -> tuple[pa.Table]:
+    indexed = index(str(source), str(out))
+    return (catalog(indexed.store, indexed.entries),)
+
+
+def test_retrying_keeps_the_clips_that_were_planned(folder: Path, tmp_path: Path) -> None:
+    store, spec = planned(folder, tmp_path / "out")
+    hidden = tmp_path / "v02.mp4"
+    (folder / "v02.mp4").rename(hidden)
+    local_runner().run(OPTIONS.task(spec), store)
+    hidden.rename(folder / "elsewhere.mp4")  # the next look amends the video, and its row then has no work
+    (videos,) = _look(folder, tmp_path / "out")
+    at = videos.schema.get_field_index("duration_us")
+    longer = videos.set_column(at, videos.schema.field(at), pc.add(videos["duration_us"], 5_000_000))
+    add_videos(store, longer, spec, 6, "test")
+    assert retry(store).reopened == 1
+    local_runner().run(OPTIONS.task(spec), store)
+    assert verify(store).clean and verify(store).counts.complete and not failures(store)
 
 
 def test_prune_by_uri_means_what_is_there_now(folder: Path, tmp_path: Path) -> None:
@@ -174,13 +212,17 @@ def test_a_decoder_that_stumbles_over_one_video_loses_that_video(folder: Path, t
     store, spec = planned(folder, tmp_path / "out")
     LocalRunner(lambda: LocalFrameSource(Stumbling(), max_attempts=1)).run(OPTIONS.task(spec), store)
     ((_, failure),) = failures(store)
-    assert failure.error == "RuntimeError" and "no idea" in failure.message and failure.uri.endswith("v02.mp4")
+    assert (
+        failure.error == "RuntimeError" and "no idea" in failure.message and failure.uri.endswith("v02.mp4")
+    )
     assert not store.pending() and verify(store).clean
 
 
 def test_secrets_of_a_url_are_not_written(folder: Path, tmp_path: Path) -> None:
     from jobs.teach import without_secrets
 
-    assert without_secrets("https://u:pw@h:8/w.safetensors?X-Amz-Signature=abc#f") == "https://h:8/w.safetensors"
+    assert (
+        without_secrets("https://u:pw@h:8/w.safetensors?X-Amz-Signature=abc#f") == "https://h:8/w.safetensors"
+    )
     assert without_secrets("s3://bucket/w.pt") == "s3://bucket/w.pt"
     assert without_secrets("/local/w?.pt") == "/local/w?.pt"

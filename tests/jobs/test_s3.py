@@ -57,7 +57,11 @@ def test_everything_on_s3(remote: str, s3_bucket: str, tmp_path: Path) -> None:
     columns = ["label", "start_us", "end_us", "logits", "entropy"]
     order = [("label", "ascending"), ("end_us", "ascending"), ("entropy", "ascending")]
     here = read(local.store).sort_by(order).select(columns)
-    there = read(teach(f"{remote}/m.csv", f"{s3_bucket}/out2", spec, OPTIONS).store).sort_by(order).select(columns)
+    there = (
+        read(teach(f"{remote}/m.csv", f"{s3_bucket}/out2", spec, OPTIONS).store)
+        .sort_by(order)
+        .select(columns)
+    )
     assert here.equals(there)
 
 
@@ -78,4 +82,6 @@ def test_a_missing_bucket_is_a_clear_error(s3_bucket: str) -> None:
     from jobs.cli import run
     from tests.tiny import TINY_FLAGS
 
-    assert run(["teach", f"{s3_bucket}-not-there/videos", "-o", f"{s3_bucket}/out", *TINY_FLAGS, "--quiet"]) == 2
+    assert (
+        run(["teach", f"{s3_bucket}-not-there/videos", "-o", f"{s3_bucket}/out", *TINY_FLAGS, "--quiet"]) == 2
+    )
