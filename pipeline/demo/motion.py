@@ -7,9 +7,8 @@ through. So a single frame has the same distribution under every class, and only
 (To first order: videos differ in how much they rest, and what a coordinate's ends are worth is matched on
 average only.)
 
-A schedule tiles a video with events: rest, motion, rest. Rests say nothing about the class, and some last
-longer than a clip. Between events the objects fade out and in again somewhere else, so that, say, an object
-can approach twice without receding in between.
+An event is rest, one motion, rest. Around it the objects fade out and in again somewhere else, so that, say,
+an object can approach twice without receding in between.
 
 Units: lengths are shares of the frame's shorter side, the origin is the frame's centre, x grows to the
 right and y downwards; angles are radians, growing clockwise on the screen; times are seconds.
@@ -53,6 +52,14 @@ MIRROR_X: dict[str, str] = {
 }
 """The class that a class becomes in a mirror, where it becomes another one."""
 
+MIRROR_Y: dict[str, str] = {
+    "translate_up": "translate_down",
+    "translate_down": "translate_up",
+    "rotate_cw": "rotate_ccw",
+    "rotate_ccw": "rotate_cw",
+}
+"""The class that a class becomes upside down (mirrored, not turned), where it becomes another one."""
+
 REVERSE: dict[str, str] = {
     **MIRROR_X,
     "translate_up": "translate_down",
@@ -62,10 +69,9 @@ REVERSE: dict[str, str] = {
 }
 """The class that a class becomes when time runs backwards, where it becomes another one."""
 
-MIN_MOTION_SECONDS = 0.9
-MAX_MOTION_SECONDS = 2.4
 FADE_SECONDS = 0.2
-_REST_SHARE = 0.35
+GAP_SHARE = 0.7
+"""The gap's sweep as a share of an event's reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,7 @@ def event_paths(event: Event, t_T: np.ndarray) -> tuple[Path, Path]:
         for name, rest in zip(names, event.phases, strict=True)
     }
     size_T = event.size * np.exp(event.growth * (phase["size"] - 0.5))
-    gap_T = _touching(event.size, event.second_size) + event.reach * phase["gap"]
+    gap_T = touching(event.size, event.second_size) + GAP_SHARE * event.reach * phase["gap"]
     dx, dy = math.cos(event.axis) / 2, math.sin(event.axis) / 2
     opacity_T = _opacity_T(event, t_T)
     first = Path(
@@ -165,77 +171,7 @@ def wander_T(rng: np.random.Generator, t_T: np.ndarray, amplitude: float, max_he
     return np.asarray(amplitude / 3 * np.sum(waves_T, axis=0))
 
 
-def draw_schedule(
-    rng: np.random.Generator, label: str, duration_s: float, half_width: float, half_height: float
-) -> tuple[Event, ...]:
-    """Events of one class that tile ``[0, duration_s)``; at least one holds a whole motion.
-
-    ``half_width`` and ``half_height`` are the frame's, in units of its shorter side. How much of the time is
-    rest is drawn once for the video, whatever its class.
-
-    Raises
-    ------
-    ValueError
-        If ``duration_s`` is below 1 second, or ``label`` is no class.
-    """
-    if duration_s < 1.0:
-        raise ValueError(f"a video needs at least 1 second to show a motion, got {duration_s}")
-    if label not in DRIVES:
-        raise ValueError(f"unknown class {label!r}; there are {', '.join(CLASSES)}")
-    mean_rest_s = rng.choice([0.15, 0.5, 1.2, 2.0])
-    events: list[Event] = []
-    now = 0.0
-    while now < duration_s:
-        left = duration_s - now
-        motion_s = min(rng.uniform(MIN_MOTION_SECONDS, MAX_MOTION_SECONDS), left)
-        before_s, after_s = np.minimum(rng.exponential(mean_rest_s, 2), 6.0)
-        before_s = min(before_s, left - motion_s)
-        end = now + before_s + motion_s + after_s
-        if duration_s - end < MIN_MOTION_SECONDS + 0.3:
-            end = duration_s
-        times = (now, now + before_s, now + before_s + motion_s, end)
-        events.append(_draw_event(rng, label, times, half_width, half_height))
-        now = end
-    return tuple(events)
-
-
-def _draw_event(
-    rng: np.random.Generator,
-    label: str,
-    times: tuple[float, float, float, float],
-    half_width: float,
-    half_height: float,
-) -> Event:
-    size = math.exp(rng.uniform(math.log(0.2), math.log(0.44)))
-    second_size = math.exp(rng.uniform(math.log(0.17), math.log(0.38)))
-    axis, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.6)
-    # Room for both objects, so that neither is out of sight for long.
-    half_gap = (_touching(size, second_size) + reach / 2) / 2
-    room_x = max(0.0, half_width - 0.14 - half_gap * abs(math.cos(axis)))
-    room_y = max(0.0, half_height - 0.14 - half_gap * abs(math.sin(axis)))
-    return Event(
-        label,
-        *times,
-        center_x=rng.uniform(-1, 1) * room_x,
-        center_y=rng.uniform(-1, 1) * room_y,
-        size=size,
-        second_size=second_size,
-        angle=rng.uniform(0, 2 * math.pi),
-        axis=axis,
-        reach=reach,
-        growth=rng.uniform(0.45, 1.15),
-        turn=math.radians(rng.uniform(60, 220)),
-        cycles=max(1, round(0.8 * (times[2] - times[1]))),
-        phases=(_rest(rng), _rest(rng), _rest(rng), _rest(rng), _rest(rng, ends=(1.0,))),
-    )
-
-
-def _rest(rng: np.random.Generator, ends: tuple[float, ...] = (0.0, 1.0)) -> float:
-    """Where a coordinate stands that is not driven: spread as a driven one, which rests at ``ends``."""
-    return float(rng.choice(ends)) if rng.random() < _REST_SHARE else float(rng.random())
-
-
-def _touching(size: float, second_size: float) -> float:
+def touching(size: float, second_size: float) -> float:
     """About the distance of two objects' centres when they touch; few objects fill their circle."""
     return 0.42 * (size + second_size)
 

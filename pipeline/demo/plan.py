@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.demo.motion import Event, draw_schedule
+from pipeline.demo.motion import Event
+from pipeline.demo.schedule import draw_schedule
 
 _ENCODING, _MOTION, _LOOK, _TIMES, _NAME = range(5)
 

@@ -1,8 +1,9 @@
 """Textures: backgrounds and objects, drawn from a seed. Pure NumPy.
 
 All colours lie in [LOWEST, HIGHEST], so that noise within ``HEADROOM`` can be added to a finished frame as
-wrapping 8-bit integers without ever wrapping. Every object is marked off its centre, because a turning disc
-of one colour shows nothing.
+wrapping 8-bit integers without ever wrapping. Backgrounds are rather dark and objects rather bright, so that a
+small network can find them; every object is marked off its centre, because a turning disc of one colour shows
+nothing.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def background_HWC(rng: np.random.Generator, height: int, width: int) -> np.ndar
         field = clouds
     grain = _clouds(rng, height, width, octaves=(40, 90))
     field = np.clip(0.72 * field + 0.28 * grain, 0, 1)[..., None]
-    low, high = _two_colours(rng, rng.uniform(25, 110))
-    tint = _clouds(rng, height, width, octaves=(2,))[..., None] * rng.uniform(-45, 45, 3).astype(np.float32)
+    low, high = _two_colours(rng, (45, 105), rng.uniform(20, 60))
+    tint = _clouds(rng, height, width, octaves=(2,))[..., None] * rng.uniform(-30, 30, 3).astype(np.float32)
     return _to_uint8(low + (high - low) * field + tint)
 
 
@@ -49,7 +50,7 @@ def sprite_HW4(rng: np.random.Generator, pixels: int) -> np.ndarray:
     radius, theta = np.hypot(x, y), np.arctan2(y, x)
     edge = _outline(rng, theta) * 0.94
     alpha = np.clip((edge - radius) * pixels / 4 + 0.5, 0, 1)
-    low, high = _two_colours(rng, rng.uniform(90, 170))
+    low, high = _two_colours(rng, (155, 205), rng.uniform(60, 130))
     tilt = rng.uniform(0, 2 * math.pi)
     across = x * math.cos(tilt) + y * math.sin(tilt)
     pattern = rng.choice(["halves", "bands", "clouds"])
@@ -60,10 +61,10 @@ def sprite_HW4(rng: np.random.Generator, pixels: int) -> np.ndarray:
     else:
         field = _clouds(rng, pixels, pixels, octaves=(3, 6))
     colour = low + (high - low) * field[..., None]
-    spot_turn, spot_radius = rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.32)
+    spot_turn, spot_radius = rng.uniform(0, 2 * math.pi), rng.uniform(0.26, 0.38)
     away = np.hypot(x - 0.5 * math.cos(spot_turn), y - 0.5 * math.sin(spot_turn))
     spot = np.clip((spot_radius - away) * pixels / 4 + 0.5, 0, 1)[..., None]
-    colour = colour * (1 - spot) + rng.uniform(LOWEST, HIGHEST, 3).astype(np.float32) * spot
+    colour = colour * (1 - spot) + rng.uniform(LOWEST, 80, 3).astype(np.float32) * spot
     rim = np.clip(1 - (edge - radius) * 9, 0, 1)[..., None] * 0.45
     rgba = np.concatenate(
         [_to_uint8(colour * (1 - rim) + LOWEST * rim), (alpha * 255).astype(np.uint8)[..., None]], -1
@@ -121,9 +122,11 @@ def _enlarge(grid: np.ndarray, height: int, width: int) -> np.ndarray:
     return grid
 
 
-def _two_colours(rng: np.random.Generator, distance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Two colours whose brightness or hue differ by about ``distance``."""
-    middle = rng.uniform(60, 195, 3)
+def _two_colours(
+    rng: np.random.Generator, between: tuple[float, float], distance: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two colours around a middle ``between`` two levels, whose brightness or hue differ by about ``distance``."""
+    middle = rng.uniform(*between, 3)
     away = rng.normal(0, 1, 3)
     away *= distance / 2 / np.abs(away).max()
     return (middle - away).astype(np.float32), (middle + away).astype(np.float32)

@@ -15,13 +15,14 @@ from pipeline.demo.motion import (
     CLASSES,
     DRIVES,
     MIRROR_X,
+    MIRROR_Y,
     REVERSE,
     Event,
-    draw_schedule,
     event_paths,
     video_paths,
     wander_T,
 )
+from pipeline.demo.schedule import MIN_MOTION_SECONDS, draw_schedule
 
 
 def event(label: str, seed: int = 0) -> Event:
@@ -68,7 +69,7 @@ def test_backwards_is_the_opposite(label: str) -> None:
 
 
 def test_names_of_opposites_undo_themselves() -> None:
-    for swap in (REVERSE, MIRROR_X):
+    for swap in (REVERSE, MIRROR_X, MIRROR_Y):
         assert all(swap[swap[label]] == label for label in swap)
         assert set(swap) <= set(CLASSES)
 
@@ -96,7 +97,7 @@ def test_a_schedule_tiles_the_video(seed: int, seconds: float, label: str) -> No
         assert a.end_s == b.start_s
     for e in events:
         assert e.start_s <= e.begin_s < e.stop_s <= e.end_s + 1e-9
-        assert e.stop_s - e.begin_s >= 0.89
+        assert e.stop_s - e.begin_s >= MIN_MOTION_SECONDS - 0.01
     t = np.linspace(0, seconds, 200, endpoint=False)
     for path in video_paths(events, t):
         assert path.x_T.shape == path.opacity_T.shape == (200,)
@@ -133,6 +134,15 @@ def test_one_frame_does_not_tell_the_class(label: str) -> None:
             - np.searchsorted(np.sort(other[:, column]), grid, "right")
         ).max() / len(mine)
         assert distance < 0.075, (DRIVES[label], column, distance)
+
+
+def test_objects_are_seldom_out_of_sight() -> None:
+    rng, seen = np.random.default_rng(3), []
+    for label in CLASSES * 10:
+        for e in draw_schedule(rng, label, 12.0, 0.667, 0.5):
+            for path in event_paths(e, np.linspace(e.start_s, e.end_s, 20)):
+                seen.append((abs(path.x_T) < 0.667) & (abs(path.y_T) < 0.5))
+    assert np.mean(seen) > 0.95
 
 
 def test_wandering_stays_near() -> None:
