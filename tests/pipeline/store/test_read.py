@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -181,6 +182,33 @@ def test_no_key_comes_twice_however_a_scan_and_a_retry_meet(tmp_path: Path) -> N
     whole = planned_keys(set(numbers) - {0, 5, 11})
     assert set(whole) <= set(seen) and sorted(seen_between) == whole
     assert sorted(seen_after) == sorted(keys_of(store)) == planned_keys(numbers)
+
+
+def test_a_retry_between_the_first_looks_of_a_scan_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever a scan looks at first, what is committed or what counts, another process acts right after."""
+    store = new_store(str(tmp_path))
+    finish(store, {video_id(1): Fault(permanent=True, salvaged=1)})
+    acted = []
+
+    def then_act(look: Callable[[], Any]) -> Callable[[], Any]:
+        def looking() -> Any:
+            seen = look()
+            if not acted:
+                acted.append(True)
+                other = ShardStore.open(store.url)
+                retry(other, permanent=True)
+                finish(other)
+            return seen
+
+        return looking
+
+    monkeypatch.setattr(store, "committed", then_act(store.committed))
+    monkeypatch.setattr(store, "in_force", then_act(store.in_force))
+    keys = keys_of(store)
+    assert acted and len(set(keys)) == len(keys)
+    assert sorted(keys_of(store)) == planned_keys(range(6))
 
 
 def test_a_scan_given_up_early_ends(tmp_path: Path) -> None:
