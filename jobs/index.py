@@ -32,6 +32,7 @@ from schemas.video import ENTRIES_SCHEMA
 PROBE_EPOCH = 1
 """Raised by hand when probing or identity changes what it says of the same file."""
 
+_BATCH_ROWS = 1 << 16
 _SAID = ("start_us", "end_us", "label", "split", "group")
 
 
@@ -113,14 +114,15 @@ def add_entries(store: ShardStore, entries: pa.Table, source: str) -> int:
     for _ in range(8):
         seen = _seen(store)
         ids = item_ids(entries)
-        keys_N, said_N = _key_and_word(entries, ids)
+        keys_N, said_N = _keys_and_words(entries, ids)
         # Rows of one URI and segment are one entry; the last one stands for it, here as in `entries_of`.
         rows = len(keys_N) - 1 - np.unique(keys_N[::-1], return_index=True)[1]
         rows = np.sort(rows[~seen.says(keys_N[rows], said_N[rows])])
         if not len(rows):
             return 0
-        fresh = entries.take(pa.array(rows))
-        fresh_ids = ids.take(pa.array(rows)).combine_chunks()
+        all_fresh = len(rows) == len(ids)
+        fresh = entries if all_fresh else entries.take(pa.array(rows))
+        fresh_ids = (ids if all_fresh else ids.take(pa.array(rows))).combine_chunks()
         work = seen.lacks(ids_of(fresh_ids))
         if store.add_plan(_plan_rows(fresh, fresh_ids, work, "auto"), notes={"source": source}) is not None:
             return int(work.sum())
@@ -215,9 +217,15 @@ def _planned(store: ShardStore, columns: list[str]) -> Iterator[pa.RecordBatch]:
                 yield batch.filter(pc.equal(batch["id_method"], "auto"))
 
 
-def _key_and_word(
-    rows: pa.Table | pa.RecordBatch, ids: pa.ChunkedArray | pa.Array | None = None
-) -> tuple[U64, U64]:
+def _keys_and_words(entries: pa.Table, ids: pa.ChunkedArray) -> tuple[U64, U64]:
+    """`_key_and_word` of a table, in batches."""
+    table = entries.append_column("item_id", ids)
+    pairs = [_key_and_word(b, b["item_id"]) for b in table.to_batches(max_chunksize=_BATCH_ROWS)]
+    keys, said = zip(*pairs, strict=True)
+    return np.concatenate(keys), np.concatenate(said)
+
+
+def _key_and_word(rows: pa.RecordBatch, ids: pa.Array | None = None) -> tuple[U64, U64]:
     """Hashes of each row's URI and segment, and (with ``ids``) of its item and all that is said of it."""
     keys = _hash_columns([rows["uri"], rows["start_us"], rows["end_us"]])
     if ids is None:
@@ -225,12 +233,10 @@ def _key_and_word(
     return keys, _hash_columns([ids, *(rows[n] for n in ("label", "split", "group"))])
 
 
-def _hash_columns(columns: list[pa.ChunkedArray | pa.Array]) -> U64:
+def _hash_columns(columns: list[pa.Array]) -> U64:
     """A 64-bit hash of each row of some columns."""
     texts = [pc.fill_null(pc.cast(c, pa.string()), "\x01") for c in columns]
-    joined = pc.binary_join_element_wise(*texts, "\0")
-    chunks = joined.chunks if isinstance(joined, pa.ChunkedArray) else [joined]
-    return np.concatenate([hash_text(c) for c in chunks] or [np.empty(0, np.uint64)])
+    return hash_text(pc.binary_join_element_wise(*texts, "\0"))
 
 
 def _plan_rows(entries: pa.Table, ids: pa.Array, work: Bools, id_method: str) -> Iterator[pa.RecordBatch]:

@@ -18,12 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.identity import item_id
+from pipeline.known import ids_of
 from schemas.clip import US
 from schemas.errors import ManifestError
 from schemas.shard import Failure
 from schemas.video import PROBE_SCHEMA, VIDEOS_SCHEMA, segment_id
 
 _ABOUT = ("label", "split", "group")
+_ABOUT_FILES = ("duration_us", "num_bytes", "width", "height", "fps", "codec", "container")
 _BATCH_ROWS = 1 << 16
 
 
@@ -116,11 +118,12 @@ def build_catalog(
         probed = _rename(probed, renamed)
     at = pc.index_in(ids, value_set=probed["item_id"].combine_chunks()).combine_chunks()
     good = pc.is_valid(at)
-    about = probed.take(at.drop_null())
-    videos, short = _join(entries.filter(good), about)
+    found = entries if not at.null_count else entries.filter(good)
+    table, short = _join(found, probed.select(["file_id", *_ABOUT_FILES]).take(at.drop_null()))
     bad_rows = entries.append_column("item_id", ids).filter(pc.invert(good)).to_pylist()
     bad = [_unreadable(row, failures[row["item_id"]]) for row in bad_rows if row["item_id"] in failures]
-    table = pa.concat_tables([videos, pa.Table.from_pylist([*short, *bad], VIDEOS_SCHEMA)]).combine_chunks()
+    if short or bad:
+        table = pa.concat_tables([table, pa.Table.from_pylist([*short, *bad], VIDEOS_SCHEMA)])
     table = _merge_copies(table)
     _check_groups(table)
     return table
@@ -144,7 +147,7 @@ def _join(entries: pa.Table, about: pa.Table) -> tuple[pa.Table, list[dict[str, 
         "uris": pa.ListArray.from_arrays(np.arange(len(uris) + 1, dtype=np.int32), uris),
         "start_us": entries["start_us"],
         "end_us": entries["end_us"],
-        **{n: about[n] for n in ("duration_us", "num_bytes", "width", "height", "fps", "codec", "container")},
+        **{n: about[n] for n in _ABOUT_FILES},
         **{n: entries[n] for n in _ABOUT},
         "unreadable": pa.nulls(len(uris), pa.string()),
     }
@@ -195,8 +198,7 @@ def _unreadable(row: dict[str, Any], failure: Failure) -> dict[str, Any]:
 
 def _merge_copies(table: pa.Table) -> pa.Table:
     """One row for each video: its first, with the URIs of all and whatever any of them says."""
-    counts = table["video_id"].value_counts()
-    several = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+    several = _ids_that_come_again(table["video_id"])
     if not len(several):
         return table
     is_copy = pc.is_in(table["video_id"], value_set=several)
@@ -220,6 +222,13 @@ def _merge_copies(table: pa.Table) -> pa.Table:
     return pa.concat_tables(
         [single, pa.Table.from_pylist(list(merged.values()), VIDEOS_SCHEMA)]
     ).combine_chunks()
+
+
+def _ids_that_come_again(column: pa.ChunkedArray) -> pa.Array:
+    ids = np.sort(np.concatenate([ids_of(c) for c in column.chunks] or [np.empty(0, "S16")]))
+    again = np.unique(ids[1:][ids[1:] == ids[:-1]])
+    digits = again.tobytes().hex()
+    return pa.array([digits[i : i + 32] for i in range(0, len(digits), 32)], pa.string())
 
 
 def _check_groups(table: pa.Table) -> None:

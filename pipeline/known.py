@@ -111,6 +111,8 @@ def _last_of_each(ids_N: NDArray[np.bytes_]) -> NDArray[np.int32]:
 
 def ids_of(column: pa.Array) -> NDArray[np.bytes_]:
     """Ids of 32 hex digits as 16 bytes each, without Python strings in between."""
+    if not len(column):
+        return np.empty(0, "S16")
     fixed = column.cast(pa.binary()).cast(pa.binary(32))
     digits = memoryview(fixed.buffers()[1])[32 * fixed.offset : 32 * (fixed.offset + len(fixed))]
     return np.frombuffer(binascii.unhexlify(digits), "S16")

@@ -27,6 +27,7 @@ from schemas.video import ENTRIES_SCHEMA
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _TEXT_COLUMNS = ("uri", "label", "split", "group")
+_BATCH_ROWS = 1 << 16
 _COLUMNS = (*_TEXT_COLUMNS, "start", "end")
 _BAD = (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, ValueError, csv.Error)
 
@@ -62,9 +63,8 @@ def read_manifest(fs: Any, path: str, source: str) -> pa.Table:
         if name in table.column_names:
             columns[f"{name}_us"] = _seconds_to_us(table[name], name, source)
     place = _place_of(source)
-    columns["uri"] = pa.chunked_array(
-        [[resolve(u, place) for u in c.to_pylist()] for c in columns["uri"].chunks]
-    )
+    uris = pa.table({"uri": columns["uri"]}).to_batches(max_chunksize=_BATCH_ROWS)
+    columns["uri"] = pa.chunked_array([[resolve(u, place) for u in b["uri"].to_pylist()] for b in uris])
     entries = conform(pa.table(columns))
     _check_segments(entries, source)
     return entries

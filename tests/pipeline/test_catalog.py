@@ -151,7 +151,9 @@ def test_the_clips_planned_of_a_segment_are_those_that_will_be_cut(
     [video], clip = table.to_pylist(), ClipSpec(seconds=1.5)
     stop = video["end_us"] if video["end_us"] is not None else video["duration_us"]
     spans = clip_spans(video["start_us"] or 0, stop, clip)
-    assert video_clips(table.to_batches()[0], clip).tolist() == [0 if video["unreadable"] else len(spans)]
+    assert video_clips(table.combine_chunks().to_batches()[0], clip).tolist() == [
+        0 if video["unreadable"] else len(spans)
+    ]
     assert video["unreadable"] or spans[-1].end_us <= int(seconds * US)
 
 
@@ -179,7 +181,7 @@ def test_a_file_that_could_not_be_probed_is_a_video_without_clips() -> None:
     bad = videos.to_pylist()[1]
     failure = Failure.from_json(json.loads(bad["unreadable"]))
     assert (failure.video_id, failure.missing_rows, bad["label"]) == (bad["video_id"], 0, "walk")
-    assert video_clips(videos.to_batches()[0], ClipSpec()).tolist() == [5, 0]
+    assert video_clips(videos.combine_chunks().to_batches()[0], ClipSpec()).tolist() == [5, 0]
 
 
 def test_nothing_probed_yet_is_an_empty_catalogue() -> None:
