@@ -40,7 +40,8 @@ class Known:
     """M videos, sorted by id, and the U URIs that are in force, sorted by hash.
 
     ``about_M3`` hashes label, split and group (0 where none is said), ``owners_U`` is the position of the
-    video that a URI belongs to. ``newest_rows`` reads the plan rows at some positions, in that order. ``generations`` were there.
+    video that a URI belongs to. ``newest_rows`` reads the plan rows at some positions, in that order. The
+    plan had ``generations`` when it was read.
     """
 
     ids_M: NDArray[np.bytes_]

@@ -39,11 +39,11 @@ class ShardFiller:
     def assign(self, clips_N: NDArray[np.int32]) -> NDArray[np.int32]:
         """Shard number of each of the next N videos; (N,)."""
         out = np.empty(len(clips_N), np.int32)
-        for i, n in enumerate(clips_N.tolist()):
+        for i, n in enumerate(np.maximum(clips_N, 1).tolist()):  # one without clips takes time too
             if self._held and self._held + n > self._limit:
                 self._shard, self._held = self._shard + 1, 0
             out[i] = self._shard
-            self._held += max(n, 1)
+            self._held += n
         return out
 
 
@@ -78,7 +78,15 @@ def stratified_sample(
     return mask
 
 
-def with_work(batch: pa.RecordBatch, clips_N: NDArray[np.int32], shard_N: NDArray[np.int32]) -> pa.RecordBatch:
+def with_work(
+    batch: pa.RecordBatch, clips_N: NDArray[np.int32], shard_N: NDArray[np.int32]
+) -> pa.RecordBatch:
     """The batch with the columns ``clips`` and ``shard`` at its end."""
-    fields = [*batch.schema, pa.field("clips", pa.int32(), nullable=False), pa.field("shard", pa.int32(), nullable=False)]
-    return pa.RecordBatch.from_arrays([*batch.columns, pa.array(clips_N), pa.array(shard_N)], schema=pa.schema(fields))
+    fields = [
+        *batch.schema,
+        pa.field("clips", pa.int32(), nullable=False),
+        pa.field("shard", pa.int32(), nullable=False),
+    ]
+    return pa.RecordBatch.from_arrays(
+        [*batch.columns, pa.array(clips_N), pa.array(shard_N)], schema=pa.schema(fields)
+    )

@@ -73,7 +73,9 @@ def mutual_information(probs_NSK: Float32) -> Float32:
 def jensen_shannon(p_NK: Float32, q_NK: Float32) -> Float32:
     """Jensen-Shannon divergence of each pair of rows, nats; (N,)."""
     middle = ((p_NK.astype(np.float64) + q_NK) / 2).astype(np.float32)
-    return np.asarray((entropy(middle) - (entropy(p_NK) + entropy(q_NK)) / 2).clip(0.0, np.log(2)).astype(np.float32))
+    return np.asarray(
+        (entropy(middle) - (entropy(p_NK) + entropy(q_NK)) / 2).clip(0.0, np.log(2)).astype(np.float32)
+    )
 
 
 def temporal_jsd(probs_NK: Float32, video_N: NDArray[np.int64]) -> Float32:
