@@ -14,7 +14,7 @@ from schemas.video import Video
 SUPERSEDED = "superseded"
 """Stage of a failure that nothing was tried for: when the shard was computed, no URI held the video's bytes."""
 
-_NAME = re.compile(r"^g(\d{4,})-(\d{6,})$")
+_NAME = re.compile(r"g(\d{4,})-(\d{6,})")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,8 +30,9 @@ class ShardKey:
     @classmethod
     def parse(cls, text: str) -> ShardKey | None:
         """The key named ``text`` (``g0001-000042``), or None where it is none."""
-        match = _NAME.match(text)
-        return cls(int(match[1]), int(match[2])) if match else None
+        match = _NAME.fullmatch(text)
+        key = cls(int(match[1]), int(match[2])) if match else None
+        return key if key is not None and str(key) == text else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("locum", deadline=None)  # a busy machine is no reason to fail
+settings.load_profile("locum")
 
 
 @pytest.fixture(autouse=True)
