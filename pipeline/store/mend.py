@@ -87,9 +87,8 @@ def retry(
     """
     chosen: set[str] = set()
     unprobed = left = 0
-    after = len(
-        store.plans()
-    )  # before the failures are read: if a generation comes in between, nothing is added
+    # Before the failures are read: if a generation comes in between, nothing is added.
+    after = len(store.plans())
     for _, failure in failures(store):
         if stage is not None and failure.stage != stage:
             continue

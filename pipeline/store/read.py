@@ -49,9 +49,8 @@ def scan(store: ShardStore, columns: Sequence[str] | None = None) -> Iterator[pa
     SettingsError
         If there is no such column.
     """
-    keys = sorted(
-        store.committed()
-    )  # listed before what counts: a shard of a later reopening is then not read
+    # Listed before what counts is looked up: a shard of a later reopening is then not read.
+    keys = sorted(store.committed())
     counts = store.in_force()
     waiting: deque[Future[pa.Table]] = deque()
     pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="locum-read")
@@ -72,6 +71,7 @@ def read(store: ShardStore, columns: Sequence[str] | None = None) -> pa.Table:
     if not tables:
         joined = [pa.field(name, pa.string()) for name in (JOINED if store.kind.name == "targets" else ())]
         empty = pa.schema([*store.kind.data_schema(store.document.spec), *joined]).empty_table()
+        _check_columns(store, columns, empty.schema)
         return empty if columns is None else empty.select(list(columns))
     return pa.concat_tables(tables)
 
@@ -128,17 +128,19 @@ def _shard_rows(store: ShardStore, key: ShardKey, columns: Sequence[str] | None,
     if columns is not None:
         wanted = list(dict.fromkeys([*(c for c in columns if c not in joined), id_column]))
     table, _, schema = read_data(store.files, key, wanted, use_threads=False)
-    if wanted is not None and (absent := [c for c in wanted if c not in schema.names]):
-        there = ", ".join(schema.names)
-        raise SettingsError(
-            f"{store.url} has no column {absent[0]!r}; it has {there}, and {', '.join(JOINED)}"
-        )
+    _check_columns(store, wanted, schema)
     if counts.any_gone(key.generation) or counts.amendments.superseded:
         ids = store.plan(key.generation).clips(key.number)
         table = without_ids(table, id_column, counts.hidden(key.generation, ids))
     if joined:
         table = _join(table, store.plan(key.generation).rows(key.number), joined, counts.amendments)
     return table if columns is None else table.select(list(columns))
+
+
+def _check_columns(store: ShardStore, columns: Sequence[str] | None, schema: pa.Schema) -> None:
+    if absent := [c for c in columns or () if c not in schema.names]:
+        there = ", ".join(dict.fromkeys([*schema.names, *(JOINED if store.kind.name == "targets" else ())]))
+        raise SettingsError(f"{store.url} has no column {absent[0]!r}; it has {there}")
 
 
 def _join(table: pa.Table, plan: pa.Table, names: Sequence[str], amended: Amendments) -> pa.Table:

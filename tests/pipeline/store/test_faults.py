@@ -1,0 +1,133 @@
+"""Faults of an object store: what passes is waited out, what is ours is known again, the rest says its remedy."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from s3fs.errors import translate_boto_error
+
+from pipeline.store import files as files_module
+from pipeline.store.faults import is_taken
+from pipeline.store.files import StoreFiles
+from schemas.errors import RetryableError, SettingsError
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files_module, "_FIRST_PAUSE_SECONDS", 0.001)
+
+
+def client_error(code: str, status: int, message: str = "…") -> OSError:
+    """What s3fs raises where a server answers so."""
+    body: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    try:
+        raise translate_boto_error(ClientError(body, "PutObject"))
+    except OSError as e:
+        return e
+
+
+class Flaky:
+    """``pipe_file`` of a server that fails some times; each fault may come before or after the object is stored."""
+
+    def __init__(self, files: StoreFiles, faults: list[tuple[Exception, bool]]) -> None:
+        self._pipe, self._faults, self.calls = files.fs.pipe_file, faults, 0
+
+    def __call__(self, path: str, data: bytes, **options: Any) -> None:
+        self.calls += 1
+        if not self._faults:
+            self._pipe(path, data, **options)
+            return
+        fault, is_stored = self._faults.pop(0)
+        if is_stored:
+            self._pipe(path, data, **options)
+        raise fault
+
+
+def flaky(monkeypatch: pytest.MonkeyPatch, files: StoreFiles, *faults: tuple[Exception, bool]) -> Flaky:
+    server = Flaky(files, list(faults))
+    monkeypatch.setattr(files.fs, "pipe_file", server)
+    return server
+
+
+PASSING = [
+    client_error("SlowDown", 503),
+    client_error("ServiceUnavailable", 503),
+    client_error("InternalError", 500),
+    client_error("ConditionalRequestConflict", 409),
+    client_error("OperationAborted", 409),
+    client_error("RequestTimeout", 400),
+    EndpointConnectionError(endpoint_url="http://127.0.0.1:1"),
+    ConnectionResetError(errno.ECONNRESET, "reset by peer at 412"),
+]
+
+
+@pytest.mark.s3
+def test_a_passing_fault_is_waited_out(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the object was stored and only the answer was lost: the file is ours, and no error."""
+    files = StoreFiles(s3_bucket)
+    for number, fault in enumerate(PASSING):
+        for is_stored in (False, True):
+            with monkeypatch.context() as patch:
+                name = f"data/g{number}-000412-{is_stored}"
+                server = flaky(patch, files, (fault, is_stored))
+                assert files.put_new(name, b"mine " * 50_000), (fault, is_stored)
+                assert server.calls == 2
+                assert files.read(name) == b"mine " * 50_000
+                assert not files.put_new(name, b"other" * 50_000), (fault, is_stored)
+
+
+@pytest.mark.s3
+def test_a_fault_that_stays_says_run_again(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = StoreFiles(s3_bucket)
+    server = flaky(monkeypatch, files, *[(client_error("SlowDown", 503), False)] * 10)
+    with pytest.raises(RetryableError, match="run again"):
+        files.put_new("a", b"x")
+    assert server.calls == 4 and not files.exists("a")
+
+
+@pytest.mark.s3
+def test_what_waiting_cannot_mend_is_not_waited_for(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = StoreFiles(s3_bucket)
+    denied = [client_error("AccessDenied", 403), client_error("ExpiredToken", 400), NoCredentialsError()]
+    for fault in [*denied, client_error("NoSuchBucket", 404)]:
+        with monkeypatch.context() as patch:
+            server = flaky(patch, files, (fault, False), (fault, False))
+            with pytest.raises(SettingsError):
+                files.put_new("a", b"x")
+            assert server.calls == 1, fault
+
+
+@pytest.mark.s3
+def test_a_server_without_conditional_put_gets_a_plain_one(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = StoreFiles(s3_bucket)
+    pipe = files.fs.pipe_file
+
+    def plain(path: str, data: bytes, mode: str = "overwrite", **options: Any) -> None:
+        if mode == "create":
+            raise client_error("NotImplemented", 501)
+        pipe(path, data, mode=mode, **options)
+
+    monkeypatch.setattr(files.fs, "pipe_file", plain)
+    assert files.put_new("a", b"x") and not files.put_new("a", b"y")
+    assert files.read("a") == b"x"
+
+
+@pytest.mark.s3
+def test_what_s3fs_raises_where_the_name_is_taken(s3_bucket: str) -> None:
+    """The premise of all this: a conditional PUT is refused, and the refusal can be told from other errors."""
+    files = StoreFiles(s3_bucket)
+    files.fs.pipe_file(files.at("a"), b"x", mode="create")
+    with pytest.raises(OSError) as caught:
+        files.fs.pipe_file(files.at("a"), b"y", mode="create")
+    assert is_taken(caught.value)
+    assert files.read("a") == b"x"
+
+
+def test_digits_in_a_message_are_not_a_status() -> None:
+    assert not is_taken(client_error("InternalError", 500, "cannot store g0001-000412: PreconditionFailed"))
+    assert is_taken(client_error("PreconditionFailed", 412)) and is_taken(FileExistsError("…"))
