@@ -8,6 +8,7 @@ Every step is resumable, so running the same call again after any interruption d
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -18,6 +19,7 @@ from jobs.index import IndexReport, catalog, index
 from pipeline.models.resolve import resolve_targets
 from pipeline.replan import NextGeneration, known_videos, next_generation
 from pipeline.runner import LocalRunner, OnProgress, Runner, RunSettings, RunSummary
+from pipeline.split_leaks import check_splits
 from pipeline.store.kinds import TARGETS
 from pipeline.store.mend import retry
 from pipeline.store.read import write_quarantine
@@ -147,11 +149,24 @@ def without_secrets(url: str | None) -> str | None:
 def add_videos(
     store: ShardStore, videos: pa.Table, spec: TargetSpec, shard_clips: int | None, source: str
 ) -> NextGeneration:
-    """Plan what of ``videos`` is new to the store."""
+    """Plan what of ``videos`` is new to the store.
+
+    Raises
+    ------
+    ManifestError
+        If a group would span two splits.
+    RetryableError
+        If other processes keep planning at the same moment.
+    """
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from videos.to_batches(max_chunksize=16384)
+
     for _ in range(8):
         known = known_videos(store)
+        check_splits(known, batches)
         added = next_generation(
-            lambda: videos.to_batches(max_chunksize=16384),
+            batches,
             spec.clip,
             known=known,
             removed=store.tombstones(),

@@ -283,6 +283,20 @@ def test_two_copies_in_two_splits_are_an_error(archive: Path, tmp_path: Path) ->
         run(manifest, tmp_path / "out")
 
 
+def test_a_group_may_not_come_to_span_two_splits(archive: Path, tmp_path: Path) -> None:
+    first, second, moved = (archive.parent / n for n in ("one.csv", "two.csv", "three.csv"))
+    head = "uri,split,group\n"
+    first.write_text(head + "videos/v00.mp4,test,scene\nvideos/v01.mp4,train,other\n")
+    second.write_text(head + "videos/v02.mp4,train,scene\n")
+    moved.write_text(head + "videos/v00.mp4,train,scene\nvideos/v02.mp4,train,scene\n")
+    run(first, tmp_path / "out")
+    with pytest.raises(ManifestError, match=r"group 'scene'.*v0[02].*v0[02]"):
+        run(second, tmp_path / "out")
+    report = run(moved, tmp_path / "out")
+    assert report.complete and report.counts.videos == 3
+    assert set(read(report.store, ["split"])["split"].to_pylist()) == {"train"}
+
+
 def test_limit_takes_a_stratified_sample_and_can_grow(archive: Path, tmp_path: Path) -> None:
     first = run(archive, tmp_path / "out", limit=3)
     assert first.counts.videos == 3
