@@ -52,7 +52,9 @@ def test_readme_python_and_teach_run(scratch: Path) -> None:
         subprocess.run(run, cwd=ROOT, env=environment(), check=True)
     (command,) = [b for b in blocks("README.md", "sh") if "locum teach" in b]
     command = command.replace("demo-out", str(scratch)).replace(".venv/bin/", "")
-    done = subprocess.run(["bash", "-ec", command], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-ec", command], cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "0 new videos, 0 rows" in done.stdout  # the Python block taught them already, under the same spec
 

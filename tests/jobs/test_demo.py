@@ -22,7 +22,9 @@ def test_demo_runs_and_runs_again(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert ShardStore.open(body["store"]).document.fingerprint == body["fingerprint"]
     assert run(argv) == 0
     text = capsys.readouterr().out
-    assert "all of it was there already" in text and "clean" in text and body["store"].rsplit("/", 1)[-1] in text
+    assert (
+        "all of it was there already" in text and "clean" in text and body["store"].rsplit("/", 1)[-1] in text
+    )
 
 
 def test_the_demo_renders_locally_only(capsys: pytest.CaptureFixture[str]) -> None:

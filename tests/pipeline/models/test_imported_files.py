@@ -14,8 +14,19 @@ def write(folder: Path, **files: str) -> None:
 
 
 def test_follows_imports_below_the_root_only(tmp_path: Path) -> None:
-    write(tmp_path, a="import b\nimport torch, json\nfrom pkg import inner\n", b="from c import x\n", c="x = 1\n")
-    write(tmp_path, pkg__inner="from . import other\nfrom .deep import y\n", pkg__other="", pkg__deep="y = 2", unused="")
+    write(
+        tmp_path,
+        a="import b\nimport torch, json\nfrom pkg import inner\n",
+        b="from c import x\n",
+        c="x = 1\n",
+    )
+    write(
+        tmp_path,
+        pkg__inner="from . import other\nfrom .deep import y\n",
+        pkg__other="",
+        pkg__deep="y = 2",
+        unused="",
+    )
     (tmp_path / "pkg" / "__init__.py").write_text("")
     found = imported_files(tmp_path / "a.py", tmp_path)
     assert set(found) == {"b.py", "c.py", "pkg/__init__.py", "pkg/inner.py", "pkg/other.py", "pkg/deep.py"}
@@ -28,7 +39,10 @@ def test_circles_and_broken_files_end(tmp_path: Path) -> None:
 
 
 def test_a_changed_helper_is_other_code(tmp_path: Path) -> None:
-    write(tmp_path, factory_of_helper_test="import helper_of_factory_test as h\ndef build():\n    return h.net()\n")
+    write(
+        tmp_path,
+        factory_of_helper_test="import helper_of_factory_test as h\ndef build():\n    return h.net()\n",
+    )
     codes = []
     for text in ("def net():\n    return 1\n", "def net():\n    return 2\n", "def net():\n    return 1\n"):
         write(tmp_path, helper_of_factory_test=text)
