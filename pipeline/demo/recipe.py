@@ -42,8 +42,8 @@ ARCHIVE = ArchiveSettings(
     splits=(("train", 7), ("calibration", 1), ("test", 2)),
 )
 NUM_VIDEOS = 1000
-COARSE_EPOCHS = 16
-EPOCHS = 6
+COARSE_EPOCHS = 24
+EPOCHS = 12
 SEED = 0
 KWARGS = {"num_classes": len(CLASSES), "width": 16, "dropout": 0.2}
 
