@@ -12,6 +12,9 @@ archives of any other seed, the demo's among them, share no scene and no file wi
 "calibration" videos served while the recipe was written; the figures that count are those of its "test"
 videos, which did not.
 
+With ``--baseline one-frame --coarse-epochs 14 --epochs 2`` the same network trains on clips that repeat one of
+their frames: it was right on 8.5 % of 200 test videos, where chance is 10 %. So a still does not tell the class.
+
 The network sees motions in eight small pictures and is right on most videos, not on all: some clips show
 nothing but rest. That is meant: a teacher that is never in doubt would make a poor demo.
 """

@@ -88,20 +88,18 @@ def _place(
 
     It must not look at the label or at the phases: then where things are would betray the class.
     """
-    best, least = (0.0, 0.0, 0.0), math.inf
     half_gap = (least_gap + GAP_SHARE * reach) / 2
-    for _ in range(_TRIES):
-        axis = rng.uniform(0, 2 * math.pi)
-        x, y = rng.uniform(-half_width, half_width), rng.uniform(-half_height, half_height)
-        outside = 0.0
-        for middle, half, offset in ((x, half_width, math.cos(axis)), (y, half_height, math.sin(axis))):
-            first, second = middle - offset * half_gap, middle + offset * half_gap
-            outside += max(0.0, abs(first) + reach / 2 - half + _MARGIN) + max(
-                0.0, abs(second) - half + _MARGIN
-            )
-        if outside < least:
-            best, least = (axis, x, y), outside
-    return best
+    axis_N, x_N, y_N = (
+        rng.random((_TRIES, 3)) * (2 * math.pi, 2 * half_width, 2 * half_height)
+        + (0, -half_width, -half_height)
+    ).T
+    outside_N = np.zeros(_TRIES)
+    for middle_N, half, offset_N in ((x_N, half_width, np.cos(axis_N)), (y_N, half_height, np.sin(axis_N))):
+        first_N, second_N = middle_N - offset_N * half_gap, middle_N + offset_N * half_gap
+        outside_N += np.maximum(0.0, np.abs(first_N) + reach / 2 - half + _MARGIN)
+        outside_N += np.maximum(0.0, np.abs(second_N) - half + _MARGIN)
+    best = int(outside_N.argmin())
+    return float(axis_N[best]), float(x_N[best]), float(y_N[best])
 
 
 def _rest(rng: np.random.Generator, ends: tuple[float, ...] = (0.0, 1.0)) -> float:

@@ -48,7 +48,7 @@ def motion_times(e: Event) -> np.ndarray:
     ],
 )
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_one_coordinate_moves_one_way(label: str, name: str, sign: int, seed: int) -> None:
     e = event(label, seed)
     first, second = event_paths(e, motion_times(e))
@@ -89,7 +89,7 @@ def test_an_oscillation_goes_both_ways() -> None:
 
 
 @given(seed=st.integers(0, 10_000), seconds=st.floats(1.0, 60.0), label=st.sampled_from(CLASSES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_schedule_tiles_the_video(seed: int, seconds: float, label: str) -> None:
     events = draw_schedule(np.random.default_rng(seed), label, seconds, 0.667, 0.5)
     assert events[0].start_s == 0 and events[-1].end_s == pytest.approx(seconds)
@@ -115,7 +115,7 @@ def test_schedules_do_not_depend_on_the_class() -> None:
 @functools.cache
 def snapshots(label: str) -> np.ndarray:
     rng, rows = np.random.default_rng(CLASSES.index(label)), []
-    for _ in range(1500):
+    for _ in range(900):
         e = draw_schedule(rng, label, 4.0, 0.667, 0.5)[0]
         a, b = event_paths(e, rng.uniform(0, e.end_s, 1))
         gap = np.hypot(a.x_T - b.x_T, a.y_T - b.y_T)
@@ -133,7 +133,7 @@ def test_one_frame_does_not_tell_the_class(label: str) -> None:
             np.searchsorted(np.sort(mine[:, column]), grid, "right")
             - np.searchsorted(np.sort(other[:, column]), grid, "right")
         ).max() / len(mine)
-        assert distance < 0.075, (DRIVES[label], column, distance)
+        assert distance < 0.09, (DRIVES[label], column, distance)
 
 
 def test_objects_are_seldom_out_of_sight() -> None:

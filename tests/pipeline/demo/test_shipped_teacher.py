@@ -51,13 +51,13 @@ def test_the_spec_names_them_and_imports_no_torch() -> None:
 def test_it_knows_motions_of_scenes_it_never_saw(tmp_path: Path) -> None:
     settings = ArchiveSettings(seed=41, min_seconds=2.0, max_seconds=2.5)
     assert settings.seed != TEACHER_SEED
-    render_archive(tmp_path, 12, settings)
+    render_archive(tmp_path, 8, settings)
     spec = demo_target_spec()
     model = build(**spec.teacher.kwargs)
     load_into(model, read_state(Path(str(spec.teacher.weights))), "teacher")
     model.eval()
     right = []
-    for plan in islice(plan_archive(settings), 12):
+    for plan in islice(plan_archive(settings), 8):
         spans = clip_spans(0, round(plan.encoding.duration_s * 1e6), spec.clip)
         clips = PyAVDecoder().decode(str(video_path(tmp_path, plan)), spans, spec.view, spec.decode)
         frames_NTHWC = np.stack([clip.frames_VTHWC[0] for clip in clips])
