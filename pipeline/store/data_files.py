@@ -17,6 +17,7 @@ from schemas.errors import CorruptStoreError, StoreError
 from schemas.shard import Failure, ShardKey
 
 DATA_FOLDER = "data"
+_PAGE_BYTES = 4 << 20  # a shard's logits in one page or few: nobody reads a part of them
 _SUFFIX = ".parquet"
 _READ_ATTEMPTS = 3
 
@@ -51,6 +52,7 @@ def encode_shard(table: pa.Table, footer: ShardFooter) -> bytes:
         use_dictionary=False,
         write_statistics=columns,
         write_page_checksum=True,
+        data_page_size=_PAGE_BYTES,
     )
     return sink.getvalue()
 
