@@ -34,15 +34,14 @@ def run_whole(flags: list[str], out: Path) -> float:
 
 
 def run_killed(
-    flags: list[str], out: Path, kills: int, whole_seconds: float, seed: int
+    flags: list[str], out: Path, kills: int, most_seconds: float, seed: int
 ) -> list[tuple[float, int]]:
     """Kill ``kills`` runs, each at a random moment, then let one end. (seconds lived, shards there) of each."""
     rng = random.Random(seed)
     killed: list[tuple[float, int]] = []
     command = [sys.executable, "-m", "jobs.cli", "teach", *flags, "-o", str(out), "--quiet"]
     while len(killed) < kills:
-        # Mostly long enough to commit a few shards, so that the kills are spread over the whole archive.
-        lives = rng.uniform(0.5, 8.0 + 2.0 * whole_seconds / kills)
+        lives = rng.uniform(0.5, most_seconds)
         child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
         try:
             child.wait(timeout=lives)
@@ -72,12 +71,16 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--most-seconds", type=float, help="longest life of a killed run; by default enough for some shards"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("flags", nargs=argparse.REMAINDER)
     args = parser.parse_args()
     flags = [f for f in args.flags if f != "--"]
     seconds = run_whole(flags, args.out / "whole")
-    killed = run_killed(flags, args.out / "killed", args.kills, seconds, args.seed)
+    most = args.most_seconds or 8.0 + 2.0 * seconds / args.kills
+    killed = run_killed(flags, args.out / "killed", args.kills, most, args.seed)
     whole, resumed = only_store(args.out / "whole"), only_store(args.out / "killed")
     proof = verify(resumed)
     equal = values(whole).equals(values(resumed))
