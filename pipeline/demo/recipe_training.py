@@ -142,7 +142,7 @@ def start_from_differences(model: nn.Module) -> None:
     """Let the network see change before it has learnt anything, in place.
 
     Every kernel over time loses its mean, so that it answers 0 to what stands still, and no residual branch
-    starts switched off. From the usual start a thousand steps went by before the loss moved at all.
+    starts switched off. From the usual start the loss had not moved after 200 steps.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1:
