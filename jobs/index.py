@@ -6,7 +6,7 @@ The index is a store of kind *videos*, beside the target stores of the same ``ou
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -83,19 +83,13 @@ def index(
     runner = LocalRunner(NoFrames)
     summary = runner.run(ProbeTask(), store, settings, on_progress)
     if not summary.out_of_time and add_full_hashes(store):
-        hashed = runner.run(ProbeTask(), store, _what_is_left(settings, summary.seconds))
+        hashed = runner.run(ProbeTask(), store, settings.less(summary.seconds))
         summary.shards += hashed.shards
         summary.seconds += hashed.seconds
         summary.out_of_time = hashed.out_of_time
         summary.failed_shards.update(hashed.failed_shards)
     unreadable = write_quarantine(store) if summary.shards else len(failures(store))
     return IndexReport(store, entries, new_items, unreadable, len(store.pending()), summary)
-
-
-def _what_is_left(settings: RunSettings, seconds: float) -> RunSettings:
-    if settings.max_seconds is None:
-        return settings
-    return replace(settings, max_seconds=max(0.0, settings.max_seconds - seconds))
 
 
 def sample_entries(entries: pa.Table, limit: int | None) -> pa.Table:
