@@ -15,16 +15,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.catalog import build_catalog, item_ids, items_to_hash, sampled_collisions, true_file_ids
-from pipeline.frames import NoFrames
 from pipeline.identity import item_id
 from pipeline.known import U64, Bools, hash_text, ids_of
+from pipeline.local_runner import LocalRunner
 from pipeline.manifest import read_entries, with_tokens
 from pipeline.plan import ShardFiller, auto_shard_clips, stratified_sample
-from pipeline.runner import LocalRunner, OnProgress, RunSettings, RunSummary
+from pipeline.runner import OnProgress, Runner, RunSettings, RunSummary
 from pipeline.store.kinds import VIDEOS
 from pipeline.store.read import failures, read, write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.probe import ProbeTask
+from pipeline.video.frame_source import LocalFrameSource
 from schemas.errors import RetryableError, SettingsError
 from schemas.spec import fingerprint_of
 from schemas.video import ENTRIES_SCHEMA
@@ -58,9 +59,10 @@ def index(
     name: str = "videos",
     limit: int | None = None,
     settings: RunSettings = RunSettings(),
+    runner: Runner | None = None,
     on_progress: OnProgress | None = None,
 ) -> IndexReport:
-    """Index a manifest, folder, glob, prefix or file into ``<out>/<name>-…``.
+    """Index a manifest, folder, glob, prefix or file into ``<out>/<name>-…``, by ``runner`` (this process if none).
 
     ``source`` may also be an index that exists: then its own entries are taken, and what is pending is finished.
 
@@ -80,7 +82,7 @@ def index(
         spec = {"epoch": PROBE_EPOCH}
         store = ShardStore.create(out, kind=VIDEOS, name=name, fingerprint=fingerprint, spec=spec)
         new_items = add_entries(store, entries, source)
-    runner = LocalRunner(NoFrames)
+    runner = runner or LocalRunner(LocalFrameSource)
     summary = runner.run(ProbeTask(), store, settings, on_progress)
     if not summary.out_of_time and add_full_hashes(store):
         hashed = runner.run(ProbeTask(), store, settings.less(summary.seconds))

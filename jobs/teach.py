@@ -16,9 +16,10 @@ from urllib.parse import urlsplit, urlunsplit
 import pyarrow as pa
 
 from jobs.index import IndexReport, catalog, index
+from pipeline.local_runner import LocalRunner
 from pipeline.models.resolve import resolve_targets
 from pipeline.replan import NextGeneration, known_videos, next_generation
-from pipeline.runner import LocalRunner, OnProgress, Runner, RunSettings, RunSummary
+from pipeline.runner import OnProgress, Runner, RunSettings, RunSummary
 from pipeline.split_leaks import check_splits
 from pipeline.store.kinds import TARGETS
 from pipeline.store.mend import retry
@@ -26,7 +27,6 @@ from pipeline.store.read import write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import StoreCounts, count
 from pipeline.tasks.teach import TeachTask
-from pipeline.video.backends import decoder_for
 from pipeline.video.frame_source import LocalFrameSource
 from schemas.errors import RetryableError
 from schemas.shard import SUPERSEDED
@@ -119,11 +119,16 @@ def teach(
     started = time.monotonic()
     spec = resolve_targets(spec)
     indexed = index(
-        source, out, limit=options.limit, settings=options.settings, on_progress=on_index_progress
+        source,
+        out,
+        limit=options.limit,
+        settings=options.settings,
+        runner=runner,
+        on_progress=on_index_progress,
     )
     store = open_targets(out, options.name, spec)
     added = add_videos(store, catalog(indexed.store, indexed.entries), spec, options.shard_clips, source)
-    runner = runner or LocalRunner(lambda: LocalFrameSource(decoder_for(spec.decode), options.max_attempts))
+    runner = runner or LocalRunner(lambda: LocalFrameSource(max_attempts=options.max_attempts))
     settings = options.settings.less(time.monotonic() - started)
     summary = runner.run(options.task(spec), store, settings, on_progress)
     if summary.shards or summary.lost_races:

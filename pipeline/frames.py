@@ -1,15 +1,15 @@
-"""The seam between tasks and decoding: what a task asks for, and the stream that answers.
+"""The seam between tasks and videos: what a task asks for, and the stream that answers.
 
 A task never opens a video. It is handed a `FrameSource` and iterates over one shard's events in plan order:
-for each video its clips sorted by start, then one `VideoEnd`. `LocalRunner` decodes in this process; another
-runner may decode elsewhere and stream the same events.
+for each video its clips sorted by start (or what probing found), then one `VideoEnd`. `LocalRunner` opens videos in
+this process; another runner may do it elsewhere, in processes that a video can crash, and stream the same events.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,6 +25,30 @@ class FrameRequest:
     clip: ClipSpec
     view: ViewSpec
     decode: DecodeSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """No frames, but what each file is. ``num_threads`` files are looked at together, for it is mostly waiting."""
+
+    num_threads: int = 4
+
+
+Request = FrameRequest | ProbeRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What of a video was handed on before, by a decoder that did not live to end it.
+
+    ``last_start_us`` is the start of the last clip of those, ``attempts`` how many decoders the video has cost.
+    """
+
+    attempts: int = 0
+    num_clips: int = 0
+    num_damaged: int = 0
+    damage: str = ""
+    last_start_us: int = -1
 
 
 @dataclass(slots=True)
@@ -43,8 +67,16 @@ class Clip:
 
 
 @dataclass(slots=True)
+class Probed:
+    """What probing found of one file: a row of `schemas.video.PROBE_SCHEMA`."""
+
+    video_id: str
+    row: dict[str, Any]
+
+
+@dataclass(slots=True)
 class VideoEnd:
-    """No more clips of this video. ``failure`` says what was missing or damaged, if anything was.
+    """Nothing more of this video. ``failure`` says what was missing or damaged, if anything was.
 
     After a passing failure (``failure.permanent`` is false) the clips that came before must be dropped.
     """
@@ -53,14 +85,17 @@ class VideoEnd:
     failure: Failure | None
 
 
-class FrameSource(Protocol):
-    """Decoded clips of whole shards, in plan order."""
+Event = Clip | Probed | VideoEnd
 
-    def stream(self, shard: Shard, request: FrameRequest) -> Iterator[Clip | VideoEnd]:
+
+class FrameSource(Protocol):
+    """What is asked of the videos of whole shards, in plan order."""
+
+    def stream(self, shard: Shard, request: Request) -> Iterator[Event]:
         """Events of ``shard``; the caller reads them to the end."""
         ...
 
-    def prefetch(self, shard: Shard, request: FrameRequest) -> None:
+    def prefetch(self, shard: Shard, request: Request) -> None:
         """Start to decode ``shard``, which will be streamed next; returns at once."""
         ...
 
@@ -72,10 +107,10 @@ class FrameSource(Protocol):
 class NoFrames:
     """The frame source of tasks that need none."""
 
-    def stream(self, shard: Shard, request: FrameRequest) -> Iterator[Clip | VideoEnd]:
+    def stream(self, shard: Shard, request: Request) -> Iterator[Event]:
         raise ValueError("this task asked for no frames, so there is no source to stream from")
 
-    def prefetch(self, shard: Shard, request: FrameRequest) -> None:
+    def prefetch(self, shard: Shard, request: Request) -> None:
         raise ValueError("this task asked for no frames, so there is nothing to prefetch")
 
     def close(self) -> None:

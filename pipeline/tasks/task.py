@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pipeline.frames import FrameRequest, FrameSource
+from pipeline.frames import FrameSource, Request
 from schemas.shard import Shard, ShardResult
 
 
@@ -21,10 +21,10 @@ class TaskRun(Protocol):
 
 
 class Task(Protocol):
-    """Picklable and frozen. ``request`` says which frames it will ask for, None where it needs none."""
+    """Picklable and frozen. ``request`` says what it will ask of the videos, None where it asks nothing."""
 
     @property
-    def request(self) -> FrameRequest | None: ...
+    def request(self) -> Request | None: ...
 
     def start(self) -> TaskRun:
         """Load what is needed, in the process that will run it."""

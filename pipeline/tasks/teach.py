@@ -77,6 +77,8 @@ class TeachRun:
                 if event.failure is not None:
                     failures.append(event.failure)
                 continue
+            if not isinstance(event, Clip):
+                raise TypeError(f"frames were asked for, a {type(event).__name__} came")
             waiting.append(event)
             if len(waiting) == self._task.batch_size:
                 self._flush(waiting, rows, shard)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
-from pipeline.frames import Clip, FrameRequest, VideoEnd
+from pipeline.frames import Clip, Delivered, FrameRequest, VideoEnd
 from pipeline.video.decoder import DecodedClip, Decoder
 from pipeline.video.same_bytes import CHANGED, CHANGED_WHILE_READ, require_bytes, require_unchanged
 from schemas.clip import ClipSpan, clip_spans
@@ -31,14 +31,20 @@ _NOT_WAITED_FOR = _NOT_THERE | {CHANGED_WHILE_READ}
 
 class VideoAttempts:
     """Decodes one video. `events` yields its clips and one VideoEnd; ``stop`` ends it early, without a
-    VideoEnd.
+    VideoEnd. Clips that were handed on ``before`` are not yielded again, but count in what is said of the video.
 
     ``decode_ms`` of a clip is CPU time of the decoding thread: waiting for storage or for the reader is left
     out.
     """
 
     def __init__(
-        self, decoder: Decoder, video: Video, request: FrameRequest, max_attempts: int, stop: threading.Event
+        self,
+        decoder: Decoder,
+        video: Video,
+        request: FrameRequest,
+        max_attempts: int,
+        stop: threading.Event,
+        before: Delivered = Delivered(),
     ) -> None:
         self._decoder = decoder
         self._video = video
@@ -46,10 +52,11 @@ class VideoAttempts:
         self._max_attempts = max_attempts
         self._stop = stop
         self._uri = video.uri
-        self._num_attempts = 0
-        self._num_yielded = 0
-        self._num_damaged = 0
-        self._damage = ""
+        self._last_start_us = before.last_start_us
+        self._num_attempts = before.attempts
+        self._num_yielded = before.num_clips
+        self._num_damaged = before.num_damaged
+        self._damage = before.damage
 
     def events(self) -> Iterator[Clip | VideoEnd]:
         """Clips sorted by start, then the end of the video.
@@ -64,7 +71,8 @@ class VideoAttempts:
             )
             return
         spans = clip_spans(video.start_us, video.end_us, self._request.clip)
-        error = yield from self._all_attempts(spans)
+        left = [span for span in spans if span.start_us > self._last_start_us]
+        error = yield from self._all_attempts(left)
         if not self._stop.is_set():
             yield VideoEnd(video.video_id, self._failure(len(spans), error))
 

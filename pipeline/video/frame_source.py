@@ -10,12 +10,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
-from pipeline.frames import Clip, FrameRequest, VideoEnd
-from pipeline.video.attempts import VideoAttempts
+from pipeline.frames import Clip, Event, ProbeRequest, Request
 from pipeline.video.decoder import Decoder
+from pipeline.video.events import video_events
 from schemas.shard import Shard
+from schemas.video import Video
 
 _JOIN_SECONDS = 5.0
 
@@ -23,11 +25,14 @@ _JOIN_SECONDS = 5.0
 class LocalFrameSource:
     """A `pipeline.frames.FrameSource` of this process.
 
-    ``max_bytes`` bounds the frames that wait to be read (one clip is always let in); ``max_attempts`` is how
-    often a video is tried when its storage fails.
+    ``decoder`` decodes, the one that each request names where not given; ``max_bytes`` bounds the frames that
+    wait to be read (one clip is always let in); ``max_attempts`` is how often a video is tried when its storage
+    fails.
     """
 
-    def __init__(self, decoder: Decoder, max_attempts: int = 3, max_bytes: int = 512 << 20) -> None:
+    def __init__(
+        self, decoder: Decoder | None = None, max_attempts: int = 3, max_bytes: int = 512 << 20
+    ) -> None:
         if max_attempts < 1 or max_bytes < 1:
             raise ValueError(f"max_attempts and max_bytes must be positive, got {max_attempts}, {max_bytes}")
         self._decoder = decoder
@@ -39,7 +44,7 @@ class LocalFrameSource:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def prefetch(self, shard: Shard, request: FrameRequest) -> None:
+    def prefetch(self, shard: Shard, request: Request) -> None:
         """Start to decode ``shard`` after what was asked for before; returns at once.
 
         Raises
@@ -57,7 +62,7 @@ class LocalFrameSource:
                 self._thread.start()
             self._changed.notify_all()
 
-    def stream(self, shard: Shard, request: FrameRequest) -> Iterator[Clip | VideoEnd]:
+    def stream(self, shard: Shard, request: Request) -> Iterator[Event]:
         """Events of ``shard`` in plan order. Jobs asked for before it and never streamed are given up.
 
         An exception of the decoder that is not a VideoError is raised here, after the events before it.
@@ -86,7 +91,7 @@ class LocalFrameSource:
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_SECONDS)
 
-    def _take(self, job: _Job) -> Clip | VideoEnd | None:
+    def _take(self, job: _Job) -> Event | None:
         with self._changed:
             self._changed.wait_for(lambda: job.events or job.done or job.stop.is_set())
             if job.stop.is_set():
@@ -126,15 +131,30 @@ class LocalFrameSource:
                 self._changed.notify_all()
 
     def _decode(self, job: _Job) -> None:
+        if isinstance(job.request, ProbeRequest):
+            self._probe(job, job.request.num_threads)
+            return
         for video in job.shard.videos:
-            attempts = VideoAttempts(self._decoder, video, job.request, self._max_attempts, job.stop)
-            for event in attempts.events():
+            for event in self._events(job, video):
                 if not self._put(job, event):
                     return
             if job.stop.is_set():
                 return
 
-    def _put(self, job: _Job, event: Clip | VideoEnd) -> bool:
+    def _probe(self, job: _Job, num_threads: int) -> None:
+        pool = ThreadPoolExecutor(num_threads, thread_name_prefix="locum-probe")
+        try:
+            for events in pool.map(lambda video: list(self._events(job, video)), job.shard.videos):
+                for event in events:
+                    if not self._put(job, event):
+                        return
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _events(self, job: _Job, video: Video) -> Iterator[Event]:
+        return video_events(video, job.request, self._max_attempts, job.stop, decoder=self._decoder)
+
+    def _put(self, job: _Job, event: Event) -> bool:
         """Hand an event over when there is room; False where nobody wants it any more."""
         size = _num_bytes(event)
         with self._changed:
@@ -156,15 +176,15 @@ class LocalFrameSource:
 class _Job:
     """One shard to decode, and the events that wait to be read."""
 
-    def __init__(self, shard: Shard, request: FrameRequest) -> None:
+    def __init__(self, shard: Shard, request: Request) -> None:
         self.shard = shard
         self.request = request
-        self.events: deque[Clip | VideoEnd] = deque()
+        self.events: deque[Event] = deque()
         self.done = False
         self.stop = threading.Event()
         self.error: BaseException | None = None
 
-    def is_for(self, shard: Shard, request: FrameRequest) -> bool:
+    def is_for(self, shard: Shard, request: Request) -> bool:
         return self.shard == shard and self.request == request
 
 
@@ -184,5 +204,5 @@ class _Carry:
         return True
 
 
-def _num_bytes(event: Clip | VideoEnd) -> int:
+def _num_bytes(event: Event) -> int:
     return event.frames_VTHWC.nbytes if isinstance(event, Clip) else 0

@@ -15,8 +15,9 @@ from jobs.prune import prune
 from jobs.teach import TeachOptions, TeachReport, add_videos, open_targets, teach
 from pipeline.breaker import BreakerSettings
 from pipeline.frames import FrameSource, NoFrames
+from pipeline.local_runner import LocalRunner
 from pipeline.models.resolve import resolve_targets
-from pipeline.runner import LocalRunner, RunSettings
+from pipeline.runner import RunSettings
 from pipeline.store.mend import retry
 from pipeline.store.read import failures, read
 from pipeline.store.shard_store import ShardStore

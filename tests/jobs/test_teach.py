@@ -228,8 +228,8 @@ def test_unreachable_videos_are_transient_and_can_be_retried(archive: Path, tmp_
     hidden = away.with_suffix(".away")
     from jobs.index import catalog, index
     from jobs.teach import add_videos, open_targets
+    from pipeline.local_runner import LocalRunner
     from pipeline.models.resolve import resolve_targets
-    from pipeline.runner import LocalRunner
     from pipeline.video.frame_source import LocalFrameSource
     from pipeline.video.pyav import PyAVDecoder
 
