@@ -42,7 +42,7 @@ from bench.teach_peers.rows import Rows, difference, rows_of
 from bench.teach_peers.work import Work
 from jobs.index import index
 from pipeline.models.resolve import resolve_targets
-from schemas.model import ModelRef
+from schemas.model import InputSpec, ModelRef
 from schemas.targets import TargetSpec
 
 CONTENDERS = (
@@ -77,7 +77,8 @@ class Case:
 
 def spec_of(teacher: str) -> TargetSpec:
     """Sixteen frames of 112 x 112 every two seconds, float32."""
-    ref = ModelRef(factory=f"bench.teach_peers.models:{teacher}", num_classes=400)
+    centred = InputSpec(mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225))
+    ref = ModelRef(factory=f"bench.teach_peers.models:{teacher}", num_classes=400, input=centred)
     return resolve_targets(TargetSpec(teacher=ref))
 
 

@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -31,20 +34,24 @@ class Noted(nn.Module):
         return logits_NK
 
 
+_building = threading.Lock()
+"""torch's generator is the whole process's, and some contenders build models in several threads at once."""
+
+
 def light(num_classes: int = 400) -> Noted:
-    torch.manual_seed(7)
-    return _noted(small3d.build(num_classes))
+    return _build(small3d.build, num_classes)
 
 
 def heavy(num_classes: int = 400) -> Noted:
-    torch.manual_seed(7)
-    return _noted(R3d18(num_classes))
+    return _build(R3d18, num_classes)
 
 
-def _noted(model: nn.Module) -> Noted:
+def _build(model: Callable[[int], nn.Module], num_classes: int) -> Noted:
     global quiet_builds
-    quiet, quiet_builds = quiet_builds > 0, max(0, quiet_builds - 1)
-    return Noted(model, quiet)
+    with _building:
+        torch.manual_seed(7)
+        quiet, quiet_builds = quiet_builds > 0, max(0, quiet_builds - 1)
+        return Noted(model(num_classes), quiet)
 
 
 class R3d18(nn.Module):

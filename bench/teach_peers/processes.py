@@ -80,10 +80,10 @@ def run(
 
 
 def last_words(run: Run) -> str:
-    """The line of the output that most likely says why it died."""
+    """The line of the output that most likely says why it died; empty where none does."""
     lines = [line.strip() for line in run.output.splitlines() if line.strip()]
     errors = [line for line in lines if "Error" in line and not line.startswith("skipped")]
-    return (errors or lines or [""])[-1][:300]
+    return (errors or [""])[-1][:300]
 
 
 def _end(child: subprocess.Popen[bytes], token: str) -> None:

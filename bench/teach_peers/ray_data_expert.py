@@ -1,8 +1,9 @@
 """Ray Data as somebody writes it who knows it: sparse decoding in `flat_map`, a pool of teachers in `map_batches`.
 
-Tuning: the table is read in small blocks so that decoding starts everywhere at once; decoding asks for a fraction of a
-core, so that Ray does not serialise it against the teachers; one torch thread a teacher; order is not kept. Bad files
-are skipped where they are decoded.
+Tuning: the table is dealt to small blocks so that decoding starts everywhere at once; each stage asks for a quarter of
+a core, so that all of them run at once and the system shares the cores among them (with whole cores, or such that leave
+none for reading, Ray Data waits for ever); one torch thread a teacher; order is not kept. Bad files are skipped where
+they are decoded.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from bench.teach_peers.marks import DONE, note
 from bench.teach_peers.ray_start import start_ray
 from bench.teach_peers.work import Columns, Scorer, Work, readable_clips_of
 from schemas.targets import TargetSpec
+
+SHARE = 0.25
 
 
 class Decode:
@@ -42,20 +45,20 @@ def pipeline(work: Work) -> ray.data.Dataset:
     """The dataset of rows, not yet run."""
     spec, options = work.target_spec, work.options
     decoders, teachers = options.get("decoders", 2), options.get("teachers", 2)
-    videos = ray.data.read_parquet(work.videos)
+    videos = ray.data.read_parquet(work.videos, num_cpus=SHARE)
     videos = videos.repartition(max(1, len(work.rows()) // options.get("videos_a_block", 2)))
     clips = videos.flat_map(
         Decode,
         fn_constructor_args=(spec,),
         compute=ray.data.ActorPoolStrategy(size=decoders),
-        num_cpus=0.4,
+        num_cpus=SHARE,
     )
     return clips.map_batches(
         Teach,
         fn_constructor_args=(spec, work.batch_size, options.get("threads", 1)),
         batch_size=work.batch_size,
         compute=ray.data.ActorPoolStrategy(size=teachers),
-        num_cpus=0.4,
+        num_cpus=SHARE,
     )
 
 
@@ -65,7 +68,7 @@ def main() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = False
-    pipeline(work).write_parquet(work.out)
+    pipeline(work).write_parquet(work.out, ray_remote_args={"num_cpus": SHARE})
     note(DONE)
 
 
