@@ -10,12 +10,15 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from schemas.cluster import RayOptions
 from schemas.errors import EXIT_OK, EXIT_UNFINISHED, SettingsError
 from schemas.targets import TargetSpec
 
 Out = Annotated[str, Parameter(alias="-o")]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 Quiet = Annotated[bool, Parameter(alias="-q", negative=())]
+Ray = Annotated[RayOptions, Parameter(name="*")]
+Flag = Annotated[bool, Parameter(negative=())]
 
 
 def index(
@@ -25,6 +28,8 @@ def index(
     name: str = "videos",
     limit: int | None = None,
     max_hours: float | None = None,
+    local: Flag = False,
+    cluster: Ray = RayOptions(),
     as_json: Json = False,
     quiet: Quiet = False,
     config: str | None = None,
@@ -43,6 +48,10 @@ def index(
         Index at most so many videos, sampled evenly over label and split.
     max_hours
         Stop after so many hours; run again to continue.
+    local
+        Run in this process, without Ray; for debugging.
+    cluster
+        How the run is spread over Ray.
     as_json
         Print one JSON object.
     quiet
@@ -52,11 +61,14 @@ def index(
     """
     from jobs.console import emit, progress_display
     from jobs.index import index as run_index
+    from jobs.runners import runner_for
 
-    with progress_display(quiet=quiet) as display:
+    settings = _settings(max_hours)
+    with progress_display(quiet=quiet) as display, runner_for(cluster, local=local) as runner:
         show = display.phase("index", "files")
-        settings = _settings(max_hours)
-        report = run_index(source, out, name=name, limit=limit, settings=settings, on_progress=show)
+        report = run_index(
+            source, out, name=name, limit=limit, settings=settings, runner=runner, on_progress=show
+        )
     pending = report.pending_shards
     body = {
         "store": report.store.url,
@@ -82,15 +94,18 @@ def teach(
     name: str = "targets",
     limit: int | None = None,
     max_hours: float | None = None,
-    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    dry_run: Flag = False,
     batch_size: int = 8,
     device: str = "auto",
-    compile: Annotated[bool, Parameter(negative=())] = False,
+    compile: Flag = False,
     num_threads: int | None = None,
     shard_clips: int | None = None,
     max_attempts: int = 3,
     max_transient_share: float = 0.1,
     max_damaged_share: float = 1.0,
+    local: Flag = False,
+    cluster: Ray = RayOptions(),
+    profile: Flag = False,
     as_json: Json = False,
     quiet: Quiet = False,
     config: str | None = None,
@@ -130,6 +145,12 @@ def teach(
         Stop when more than this share of videos cannot be reached.
     max_damaged_share
         Stop when more than this share of videos is damaged.
+    local
+        Run in this process, without Ray and its protection against videos that crash a decoder; for debugging.
+    cluster
+        How the run is spread over Ray.
+    profile
+        Print where the time went.
     as_json
         Print one JSON object.
     quiet
@@ -139,6 +160,7 @@ def teach(
     """
     from jobs.console import emit, progress_display
     from jobs.estimate import estimate
+    from jobs.runners import runner_for
     from jobs.teach import TeachOptions
     from jobs.teach import teach as run_teach
 
@@ -162,12 +184,14 @@ def teach(
         guess = estimate(source, out, spec, options)
         emit(guess.to_json(), as_json=as_json, text=guess.to_text())
         return EXIT_OK
-    with progress_display(quiet=quiet) as display:
+    runner = runner_for(cluster, local=local, max_attempts=max_attempts)
+    with progress_display(quiet=quiet) as display, runner as running:
         report = run_teach(
             source,
             out,
             spec,
             options,
+            runner=running,
             on_index_progress=display.phase("index", "files"),
             on_progress=display.phase("teach", "clips"),
         )

@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from pipeline.admission import Admission
-from pipeline.frames import Event, FrameSource, Request, VideoEnd
+from pipeline.counting import CountingFrames
+from pipeline.frames import FrameSource, Request
 from pipeline.runner import (
     MAX_FAILED_IN_A_ROW,
     OnProgress,
@@ -163,22 +164,3 @@ class _Loop:
                     seconds=time.perf_counter() - self._started,
                 )
             )
-
-
-class CountingFrames:
-    """A frame source that tells how many clips went by."""
-
-    def __init__(self, inner: FrameSource, tick: Callable[[int], None]) -> None:
-        self._inner, self._tick = inner, tick
-
-    def stream(self, shard: Shard, request: Request) -> Iterator[Event]:
-        for event in self._inner.stream(shard, request):
-            if not isinstance(event, VideoEnd):
-                self._tick(1)
-            yield event
-
-    def prefetch(self, shard: Shard, request: Request) -> None:
-        self._inner.prefetch(shard, request)
-
-    def close(self) -> None:
-        self._inner.close()

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from pipeline.frames import Clip, Delivered, FrameRequest, VideoEnd
 from pipeline.video.decoder import DecodedClip, Decoder
+from pipeline.video.pulse import PULSE
 from pipeline.video.same_bytes import CHANGED, CHANGED_WHILE_READ, require_bytes, require_unchanged
 from schemas.clip import ClipSpan, clip_spans
 from schemas.errors import VideoError
@@ -90,8 +91,9 @@ class VideoAttempts:
                 if error.permanent or given_up:
                     return error
             pause = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self._num_attempts - 1))
-            if self._stop.wait(pause * random.uniform(0.5, 1.5)):
-                return None
+            with PULSE.waiting_for("a pause before the next attempt"):
+                if self._stop.wait(pause * random.uniform(0.5, 1.5)):
+                    return None
 
     def _one_attempt(self, spans: Sequence[ClipSpan]) -> Iterator[Clip]:
         uris = self._video.uris or (self._video.uri,)
@@ -107,7 +109,8 @@ class VideoAttempts:
     def _checked(self, uri: str, spans: Sequence[ClipSpan]) -> Iterator[Clip]:
         """The clips of ``uri``, if it holds the bytes that are meant, from the first clip to the last."""
         expected = self._video.file_id
-        token = require_bytes(uri, expected) if expected else ""
+        with PULSE.waiting_for("storage"):
+            token = require_bytes(uri, expected) if expected else ""
         try:
             yield from self._clips(uri, spans)
         except VideoError:

@@ -22,6 +22,7 @@ import av.error
 from av.video.frame import PictureType
 
 from pipeline.video.clock import FrameClock, nominal_frame_us
+from pipeline.video.pulse import PULSE
 from pipeline.video.sampling import TimedFrame
 from pipeline.video.source import Media
 from schemas.errors import VideoError
@@ -160,6 +161,7 @@ class FrameReader:
         while True:
             packets = self._packets
             packet = next(packets, None)
+            PULSE.beat()
             if packet is not None:
                 stamp = packet.pts if packet.pts is not None else packet.dts
                 self._stamp = stamp if stamp is not None else self._stamp

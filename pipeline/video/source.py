@@ -24,6 +24,7 @@ import av.logging
 import fsspec
 from av.stream import Discard, Disposition
 
+from pipeline.video.pulse import PULSE
 from schemas.errors import VideoError
 
 av.logging.set_level(None)
@@ -85,7 +86,7 @@ class RangedFile(io.RawIOBase):
         if self.fault is not None:
             return b""
         data = b""
-        with _Remember(self):
+        with PULSE.waiting_for("storage"), _Remember(self):
             if self._raw.tell() != self._position:
                 self._raw.seek(self._position)
             data = self._raw.read(size)

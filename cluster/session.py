@@ -1,0 +1,147 @@
+"""Connecting to Ray, or starting one: which cluster a run is on, what it has, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import ray
+
+from cluster.sizing import Node
+from schemas.cluster import LOCAL, RUNNING, RayOptions
+from schemas.errors import RetryableError, SettingsError
+
+log = logging.getLogger("locum.ray")
+
+_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the process of a submitted job, and only there."""
+_SHARED_MEMORY = "/dev/shm"
+_GONE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Session:
+    """A connection. ``own`` says that the cluster was started for this run."""
+
+    own: bool
+    session_dir: str
+
+    def nodes(self) -> list[Node]:
+        """What the living nodes offer, taken or not."""
+        return [
+            Node(
+                r.get("CPU", 0.0), r.get("GPU", 0.0), r.get("memory", 0.0), r.get("object_store_memory", 0.0)
+            )
+            for r in (n["Resources"] for n in ray.nodes() if n["Alive"])
+        ]
+
+    def living(self) -> frozenset[str]:
+        """Ids of the nodes that are there."""
+        return frozenset(n["NodeID"] for n in ray.nodes() if n["Alive"])
+
+
+def address_of(options: RayOptions) -> str:
+    """Where the run goes: what was said, else the cluster of a submitted job, else a Ray of its own.
+
+    A cluster that happens to run on this machine, or that ``RAY_ADDRESS`` names, is not joined by accident.
+    """
+    if options.ray is not None:
+        return options.ray
+    return RUNNING if os.environ.get(_JOB_VARIABLE) else LOCAL
+
+
+@contextmanager
+def connect(options: RayOptions, *, object_store_bytes: int) -> Iterator[Session]:
+    """A session, ended with the context; a Ray that was started for it goes away then.
+
+    Raises
+    ------
+    SettingsError
+        If there is no cluster at the address, or this machine has no room for a Ray of its own.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if ray.is_initialized():
+        yield Session(False, "")
+        return
+    address = address_of(options)
+    started, before = time.monotonic(), set(psutil.Process().children())
+    session = _start(object_store_bytes) if address == LOCAL else _join(address)
+    log.info("Ray at %s after %.1f s", address, time.monotonic() - started)
+    daemons = [p for p in psutil.Process().children() if p not in before] if session.own else []
+    try:
+        yield session
+    except BaseException:
+        _end(session, daemons, tidy=False)
+        raise
+    else:
+        _end(session, daemons, tidy=True)
+
+
+def _start(object_store_bytes: int) -> Session:
+    room = shutil.disk_usage(_SHARED_MEMORY).free if os.path.isdir(_SHARED_MEMORY) else 0
+    wanted = max(object_store_bytes, 80 << 20)
+    if room and wanted > room:
+        raise SettingsError(
+            f"decoded frames may take {wanted >> 20} MB of shared memory, {_SHARED_MEMORY} has {room >> 20} MB free: "
+            "lower --buffer-mb or the number of workers, or give the container more (--shm-size)"
+        )
+    try:
+        context = ray.init(
+            address="local",
+            num_cpus=num_cores(),
+            object_store_memory=wanted,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (RuntimeError, OSError, ValueError, TimeoutError) as e:
+        raise RetryableError(f"Ray does not start on this machine: {e}") from e
+    return Session(True, str(context.address_info["session_dir"]))
+
+
+def _join(address: str) -> Session:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as e:
+        raise SettingsError(f"--ray {address}: no Ray cluster answers there: {e}") from e
+    except (RuntimeError, OSError, ValueError, TimeoutError) as e:
+        raise RetryableError(f"--ray {address}: {e}") from e
+    return Session(False, "")
+
+
+def _end(session: Session, daemons: list[psutil.Process], *, tidy: bool) -> None:
+    """Disconnect; of a Ray of our own see every process end, and take its folder of logs away where all went well."""
+    ours = [*daemons]
+    for daemon in daemons:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            ours += daemon.children(recursive=True)
+    ray.shutdown()
+    if not session.own:
+        return
+    _, alive = psutil.wait_procs(ours, timeout=_GONE_SECONDS)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    folder = Path(session.session_dir)
+    if tidy and folder.is_relative_to(tempfile.gettempdir()) and folder.name.startswith("session_"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def num_cores() -> int:
+    """Cores that this process may use: those it is bound to, and no more than its control group is granted."""
+    cores = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    return cores

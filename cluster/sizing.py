@@ -1,0 +1,142 @@
+"""How many workers and decode actors, of which size. Pure arithmetic over what a cluster has.
+
+On CPUs decoding and the teacher share the cores, and the operating system divides them better than any split made
+beforehand: so a worker with one thread and a decode actor for each core, both claiming half of it. With GPUs each
+worker gets its share of the node's cores for decoding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.cluster import RayOptions
+from schemas.errors import SettingsError
+
+_MOST_DECODERS = 16
+_HEADROOM = 1.25
+"""Decoding is given so much more than the teacher takes, for videos are uneven."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one node offers, in Ray's units (memory and object store in bytes)."""
+
+    cpus: float
+    gpus: float
+    memory: float
+    object_store: float
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one worker claims: a bundle for itself and one for each decode actor."""
+
+    gpus: float
+    cpus: float
+    decoders: int
+    cpus_per_decoder: float
+
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        own = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+        return [own] + [{"CPU": self.cpus_per_decoder}] * self.decoders
+
+    @property
+    def total_cpus(self) -> float:
+        return self.cpus + self.decoders * self.cpus_per_decoder
+
+    def __str__(self) -> str:
+        gpu = f"{self.gpus:g} GPU and " if self.gpus else ""
+        return f"{gpu}{self.cpus:g} CPU, with {self.decoders} decode actors of {self.cpus_per_decoder:g} CPU"
+
+
+@dataclass(frozen=True)
+class Size:
+    """A run's size: the shape of its workers, the least and the most of them."""
+
+    shape: Shape
+    least: int
+    most: int
+
+
+def choose(nodes: Sequence[Node], options: RayOptions, *, device: str, decodes: bool = True) -> Size:
+    """The size of a run on these nodes; what the options say stands.
+
+    ``decodes`` is false for work that opens files only to probe them: such a run has one small worker.
+
+    Raises
+    ------
+    SettingsError
+        If there is no GPU where one is asked for.
+    """
+    cpus, gpus = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
+    if device.startswith("cuda") and not gpus:
+        raise SettingsError(f"--device {device}: the cluster has no GPU (and {cpus:g} CPUs)")
+    if not decodes:
+        decoders = options.decoders or int(min(4, max(1, cpus)))
+        share = min(1.0, cpus / (decoders + 1))
+        return Size(Shape(0.0, share, decoders, _or(options.cpus_per_decoder, share)), 1, 1)
+    per_worker = _or(options.gpus_per_worker, 1.0 if gpus and device != "cpu" else 0.0)
+    if per_worker:
+        shape = _gpu_shape(options, per_worker, cpus / gpus * per_worker)
+        most = max(1, math.floor(gpus / per_worker))
+    else:
+        shape = _cpu_shape(options)
+        most = max(1, math.floor(cpus / max(shape.total_cpus, 1e-9)))
+    least, most = options.worker_range or (1, most)
+    return Size(shape, least, most)
+
+
+def _gpu_shape(options: RayOptions, gpus: float, cpus: float) -> Shape:
+    each = _or(options.cpus_per_decoder, 1.0)
+    own = _or(options.cpus_per_worker, min(1.0, cpus / 2))
+    room = math.floor((cpus - own) / each) if each else _MOST_DECODERS
+    return Shape(gpus, own, options.decoders or min(_MOST_DECODERS, max(1, room)), each)
+
+
+def _cpu_shape(options: RayOptions) -> Shape:
+    decoders = options.decoders or 1
+    return Shape(
+        0.0, _or(options.cpus_per_worker, 0.5), decoders, _or(options.cpus_per_decoder, 0.5 / decoders)
+    )
+
+
+def decoders_wanted(decode_ms: float, teacher_ms: float, most: int) -> int:
+    """Decode actors that keep one teacher busy; milliseconds a clip of each. At least 1, at most ``most``."""
+    if teacher_ms <= 0:
+        return most
+    return max(1, min(most, math.ceil(_HEADROOM * decode_ms / teacher_ms)))
+
+
+def shortage(nodes: Sequence[Node], size: Size, *, buffer_bytes: int, worker_bytes: float) -> str:
+    """Why the cluster cannot hold the least number of workers, with the numbers; empty where it can.
+
+    ``worker_bytes`` is what a worker is expected to hold in memory beside its frames.
+    """
+    shape, least = size.shape, size.least
+    cpus, gpus = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
+    memory, store = sum(n.memory for n in nodes), sum(n.object_store for n in nodes)
+    wants = f"{least} workers ({shape} each)" if least > 1 else f"a worker ({shape})"
+    checks = [
+        ("CPUs", least * shape.total_cpus, cpus, 1.0),
+        ("GPUs", least * shape.gpus, gpus, 1.0),
+        ("GB of memory", least * worker_bytes, memory, 1e9),
+        ("GB of object store", least * buffer_bytes, store, 1e9),
+    ]
+    found = [
+        f"{need / unit:.3g} {name} where the cluster has {has / unit:.3g}"
+        for name, need, has, unit in checks
+        if need > has * (1 + 1e-6)
+    ]
+    if not found and not any(n.cpus >= shape.cpus - 1e-6 and n.gpus >= shape.gpus - 1e-6 for n in nodes):
+        largest = max(nodes, key=lambda n: (n.gpus, n.cpus), default=Node(0, 0, 0, 0))
+        found = [
+            f"one node with all of it, and the largest has {largest.gpus:g} GPU and {largest.cpus:g} CPU"
+        ]
+    return f"{wants} want {'; '.join(found)}" if found else ""
+
+
+def _or(given: float | None, otherwise: float) -> float:
+    return otherwise if given is None else given

@@ -1,0 +1,181 @@
+"""The worker actor: holds the models and runs a task, one shard at a time, over the frames of its decode pool.
+
+Three threads: one computes, one commits, one answers at once (what to decode next, what to give back, how it goes).
+A computed shard waits here until the driver says that it may be committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import ray
+
+from cluster.decode_actor import resident_bytes
+from cluster.decode_pool import DecodePool, PoolSettings
+from cluster.decoders import RayDecoder
+from cluster.groups import in_group
+from cluster.notes import Notes
+from cluster.worker_calls import Computed, Outcome, Raised, Ready, Settled, Skipped, Status
+from pipeline.counting import CountingFrames
+from pipeline.frames import NoFrames
+from pipeline.runner import Receipt
+from pipeline.store.shard_store import ShardStore
+from pipeline.tasks.task import Task, TaskRun
+from schemas.errors import LocumError
+from schemas.shard import Shard, ShardKey, ShardResult
+
+log = logging.getLogger("locum.worker")
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """All a worker needs to know besides its task and store."""
+
+    pool: PoolSettings
+    cpus_per_decoder: float
+    folder: str
+    num_threads: int | None = None
+
+
+class Worker:
+    """Made an actor by `actor_class`."""
+
+    def __init__(self, task: Task, store: ShardStore, settings: WorkerSettings) -> None:
+        self._task, self._store, self._settings = task, store, settings
+        self._notes = Notes()
+        self._notes.attach()
+        self._lock = threading.Lock()
+        self._recalled: set[ShardKey] = set()
+        self._computed: dict[ShardKey, tuple[Shard, ShardResult]] = {}
+        self._under_way: ShardKey | None = None
+        self._clips = 0
+        self._pool: DecodePool | None = None
+        self._running: TaskRun | None = None
+
+    # ---------------------------------------------------------------- computing
+
+    def start(self) -> Ready | Raised:
+        """Load the models, and start the decoders meanwhile."""
+        started = time.perf_counter()
+        if Path(self._settings.folder).is_dir():
+            os.chdir(self._settings.folder)  # factories and weights may be named by relative paths
+        if self._task.request is not None:
+            self._pool = DecodePool(self._make_decoder, self._settings.pool)
+        running = _caught(ShardKey(0, 0), self._task.start)
+        if isinstance(running, Raised):
+            return running
+        self._running = running
+        me = ray.get_runtime_context().get_node_id()
+        return Ready(os.getpid(), me, time.perf_counter() - started, self._take_notes())
+
+    def run(self, shard: Shard) -> Outcome:
+        """Compute a shard, unless it was recalled or is committed already."""
+        key = shard.key
+        with self._lock:
+            if key in self._recalled:
+                self._recalled.discard(key)
+                return self._skip(key, recalled=True)
+            self._under_way, self._clips = key, 0
+        outcome = _caught(key, lambda: self._run(shard))
+        self._under_way = None
+        return outcome
+
+    def _run(self, shard: Shard) -> Outcome:
+        if self._store.is_committed(shard.key):
+            return self._skip(shard.key, recalled=False)
+        result = self._compute(shard)
+        self._computed[shard.key] = (shard, result)
+        return Computed(Receipt.of(shard, result), self._take_notes())
+
+    def _skip(self, key: ShardKey, *, recalled: bool) -> Skipped:
+        if self._pool is not None:
+            self._pool.forget(key)
+        return Skipped(key, recalled)
+
+    def _compute(self, shard: Shard) -> ShardResult:
+        if self._running is None:
+            raise ValueError("the worker was not started")
+        result = self._running.run(shard, CountingFrames(self._pool or NoFrames(), self._count))
+        seconds = dict(result.seconds)
+        if self._pool is not None:
+            seconds |= self._pool.take_seconds()
+        return replace(result, seconds=seconds)
+
+    def _count(self, clips: int) -> None:
+        self._clips += clips
+
+    def _make_decoder(self, bundle: int) -> RayDecoder:
+        group = ray.util.get_current_placement_group()
+        pool = self._settings.pool
+        return RayDecoder(pool.max_attempts, self._settings.cpus_per_decoder, group, 1 + bundle)
+
+    def _take_notes(self) -> tuple[str, ...]:
+        return self._notes.take() + (self._pool.take_notes() if self._pool is not None else ())
+
+    # ---------------------------------------------------------------- committing
+
+    @in_group("commit")
+    def commit(self, key: ShardKey) -> Settled:
+        """Write a computed shard."""
+        started = time.perf_counter()
+        shard, result = self._computed.pop(key)
+        won = _caught(key, lambda: self._store.commit(shard, result))
+        seconds = time.perf_counter() - started
+        return (
+            Settled(key, False, seconds, won) if isinstance(won, Raised) else Settled(key, not won, seconds)
+        )
+
+    # ---------------------------------------------------------------- answering at once
+
+    @in_group("control")
+    def announce(self, shard: Shard) -> None:
+        """This shard will be asked for: its decoding may begin when there is room."""
+        request = self._task.request
+        if self._pool is not None and request is not None:
+            self._pool.prefetch(shard, request)
+
+    @in_group("control")
+    def recall(self, key: ShardKey) -> None:
+        """Give a shard back if it has not begun."""
+        with self._lock:
+            if key != self._under_way:
+                self._recalled.add(key)
+
+    @in_group("control")
+    def status(self) -> Status:
+        """How it goes."""
+        waits_for = self._pool.waits_for if self._pool is not None and self._under_way else ""
+        return Status(self._under_way, self._clips, waits_for, resident_bytes(os.getpid()))
+
+    @in_group("control")
+    def close(self) -> None:
+        """Kill the decoders; the worker is about to be stopped."""
+        if self._pool is not None:
+            self._pool.close()
+
+
+T = TypeVar("T")
+
+
+def _caught(key: ShardKey, work: Callable[[], T]) -> T | Raised:
+    """What ``work`` returns, or its exception as a value: one bad shard must not end the others."""
+    try:
+        return work()
+    except Exception as e:
+        log.info("shard %s", key, exc_info=True)
+        text, trace = f"{type(e).__name__}: {e}", "".join(traceback.format_exception(e))
+        return Raised(key, text, trace, e if isinstance(e, LocumError) else None)
+
+
+def actor_class() -> ray.actor.ActorClass[Worker]:
+    """`Worker` as a Ray actor class; never restarted by Ray."""
+    groups = {"commit": 1, "control": 1}
+    return ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups=groups)(Worker)

@@ -1,0 +1,68 @@
+"""What the driver and its workers say to each other. Plain values; nothing here knows Ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.runner import Receipt
+from schemas.errors import LocumError
+from schemas.shard import ShardKey
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker has loaded its models. ``seconds`` is what that took."""
+
+    pid: int
+    node_id: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A shard is computed; its rows wait with the worker."""
+
+    receipt: Receipt
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A shard was not computed: it was recalled in time, or another process has committed it."""
+
+    key: ShardKey
+    recalled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """Computing a shard ended in an exception. ``fatal`` is set where no other shard would fare better."""
+
+    key: ShardKey
+    error: str
+    trace: str
+    fatal: LocumError | None = None
+
+
+Outcome = Computed | Skipped | Raised
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A computed shard was committed, or ``lost`` to another process; or the commit failed."""
+
+    key: ShardKey
+    lost: bool
+    seconds: float
+    error: Raised | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a worker is with the shard it computes. ``waits_for`` says in words what holds it up, if anything."""
+
+    key: ShardKey | None
+    clips: int
+    waits_for: str
+    resident_bytes: int

@@ -1,0 +1,62 @@
+"""How a run is spread over Ray. None of it changes a number in a store."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field, field_validator
+
+from schemas.spec import Spec
+
+LOCAL, RUNNING = "local", "auto"
+
+_WORKERS = re.compile(r"(\d+)(?::(\d+))?")
+
+
+class RayOptions(Spec):
+    """Where Ray is, and how many of what it is to run."""
+
+    ray: str | None = None
+    """'local' starts a Ray of the run's own and ends it after; 'auto' joins the cluster that this machine belongs to;
+    else the address of one. Where not given: the cluster inside a submitted job, 'local' everywhere else."""
+    workers: str | None = None
+    """Workers, as N or LEAST:MOST: the run begins with the least and takes in others as they become ready. Where
+    not given: one a GPU, or one a CPU core where there are no GPUs."""
+    gpus_per_worker: float | None = Field(None, ge=0)
+    """GPUs a worker; fractions share one. Where not given: 1 where there are GPUs, unless the device is 'cpu'."""
+    cpus_per_worker: float | None = Field(None, ge=0)
+    """CPUs a worker claims beside its decoders'."""
+    decoders: int | None = Field(None, ge=1, le=256)
+    """Decode actors a worker. Where not given: one on CPUs; with GPUs as many as a short probe asks for."""
+    cpus_per_decoder: float | None = Field(None, ge=0)
+    """CPUs a decode actor claims."""
+    buffer_mb: int = Field(256, ge=8)
+    """Megabytes of decoded frames that may wait for each worker."""
+    decoder_memory_mb: int = Field(3072, ge=128)
+    """Megabytes that a decode actor may hold before it is killed."""
+    stall_seconds: float = Field(120.0, gt=0)
+    """Seconds without any progress after which a decode actor is killed; five times that while it waits for storage."""
+    worker_stall_seconds: float = Field(900.0, gt=0)
+    """Seconds without any progress after which a worker is killed."""
+    shard_attempts: int = Field(3, ge=1)
+    """Workers that a shard may cost before it is given up and reported."""
+    wait_seconds: float = Field(60.0, ge=0)
+    """Seconds to wait for the least number of workers, for a cluster that can grow."""
+
+    @field_validator("workers")
+    @classmethod
+    def _workers_are_a_range(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        match = _WORKERS.fullmatch(value)
+        if match is None or int(match[1]) < 1 or (match[2] is not None and int(match[2]) < int(match[1])):
+            raise ValueError(f"workers must be N or LEAST:MOST with 1 <= LEAST <= MOST, got {value!r}")
+        return value
+
+    @property
+    def worker_range(self) -> tuple[int, int] | None:
+        """Least and most workers; None where not given."""
+        if self.workers is None:
+            return None
+        least, _, most = self.workers.partition(":")
+        return int(least), int(most or least)
