@@ -55,7 +55,9 @@ CONTENDERS = (
     "dataloader",
     "dataloader_default",
 )
-NEEDS = {"ray": "cluster.runner", "daft": "daft", "ray_data_expert": "ray.data", "ray_data_docs": "ray.data"}
+NEEDS = {"ray": "cluster.runner", "daft": "daft"} | dict.fromkeys(
+    ("ray_data_expert", "ray_data_docs", "ray_data_checkpoint", "ray_data_checkpoint_clips"), "ray.data"
+)
 PILOT_VIDEOS = 8
 Record = dict[str, Any]
 

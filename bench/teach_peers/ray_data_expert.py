@@ -1,6 +1,6 @@
 """Ray Data as somebody writes it who knows it: sparse decoding in `flat_map`, a pool of teachers in `map_batches`.
 
-Tuning: the table is dealt to small blocks so that decoding starts everywhere at once; each stage asks for a quarter of
+Tuning: the table is dealt to small blocks so that decoding starts everywhere at once; each stage asks for a tenth of
 a core, so that all of them run at once and the system shares the cores among them (with whole cores, or such that leave
 none for reading, Ray Data waits for ever); one torch thread a teacher; order is not kept. Bad files are skipped where
 they are decoded.
@@ -18,7 +18,7 @@ from bench.teach_peers.ray_start import start_ray
 from bench.teach_peers.work import Columns, Scorer, Work, readable_clips_of
 from schemas.targets import TargetSpec
 
-SHARE = 0.25
+SHARE = 0.1
 
 
 class Decode:
@@ -44,20 +44,20 @@ class Teach:
 def pipeline(work: Work) -> ray.data.Dataset:
     """The dataset of rows, not yet run."""
     spec, options = work.target_spec, work.options
-    decoders, teachers = options.get("decoders", 2), options.get("teachers", 2)
     videos = ray.data.read_parquet(work.videos, num_cpus=SHARE)
-    videos = videos.repartition(max(1, len(work.rows()) // options.get("videos_a_block", 2)))
+    if a_block := options.get("videos_a_block", 2):  # 0 leaves the blocks as they are read
+        videos = videos.repartition(max(1, len(work.rows()) // a_block))
     clips = videos.flat_map(
         Decode,
         fn_constructor_args=(spec,),
-        compute=ray.data.ActorPoolStrategy(size=decoders),
+        compute=ray.data.ActorPoolStrategy(size=options.get("decoders", 2)),
         num_cpus=SHARE,
     )
     return clips.map_batches(
         Teach,
         fn_constructor_args=(spec, work.batch_size, options.get("threads", 1)),
         batch_size=work.batch_size,
-        compute=ray.data.ActorPoolStrategy(size=teachers),
+        compute=ray.data.ActorPoolStrategy(size=options.get("teachers", 2)),
         num_cpus=SHARE,
     )
 
