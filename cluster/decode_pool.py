@@ -267,7 +267,6 @@ class DecodePool:
             "a decode actor ended (%s) while it read %s: %s", death.error, uri or "nothing", death.message
         )
         with self._changed:
-            self._notes.append(f"{death.error} while reading {uri or 'nothing'}: {death.message}")
             self._queue.lost(slot.number, death)
             self._changed.notify_all()
         if not self._closed:
@@ -317,10 +316,11 @@ def _death(error: BaseException, words: str) -> Death:
     """A decoder that ended without our doing: by a signal of its own making, or by another's hand."""
     if words:
         return Death("DecoderCrashed", words)
-    return Death(_KILLED, f"killed from outside, or out of memory: {_first_line(error)}", permanent=False)
+    return Death(_KILLED, f"killed from outside, or out of memory ({_first_line(error)})", permanent=False)
 
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    detail = next((line for line in lines if "exit detail" in line or "because" in line), None)
-    return detail or (lines[0] if lines else type(error).__name__)
+    detail = next((line for line in lines if "exit detail" in line), None)
+    found = detail or (lines[0] if lines else type(error).__name__)
+    return found.rpartition("exit detail: ")[2].partition(" Some common causes")[0]

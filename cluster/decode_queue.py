@@ -143,7 +143,10 @@ class DecodeQueue:
     def working_on(self, decoder: int) -> str:
         """URI of what the decoder does now; empty where it has nothing to do."""
         calls = self._decoders.get(decoder)
-        return self._open[calls[0]].videos[0].video.uri if calls else ""
+        if not calls:
+            return ""
+        first, *more = (v.video.uri for v in self._open[calls[0]].videos)
+        return f"{first} and {len(more)} more" if more else first
 
     def calls(self) -> list[tuple[int, DecodeCall]]:
         """What is to be asked of whom, now."""
@@ -173,7 +176,7 @@ class DecodeQueue:
             video.restart()
             video.alone = video.alone or video in suspect
         if len(suspect) == 1 and not suspect[0].ended:
-            self._blame(suspect[0], death)
+            self._blame(suspect[0], opened[0].call.request, death)
 
     # ---------------------------------------------------------------- how
 
@@ -196,7 +199,7 @@ class DecodeQueue:
             elif isinstance(event, VideoEnd):
                 video.ended = True
 
-    def _blame(self, video: _Video, death: Death) -> None:
+    def _blame(self, video: _Video, request: Request, death: Death) -> None:
         b = video.before = replace(video.before, attempts=video.before.attempts + 1)
         if b.attempts < self._max_attempts:
             return
@@ -204,7 +207,7 @@ class DecodeQueue:
         failure = Failure(
             video_id=video.video.video_id,
             uri=video.video.uri,
-            stage="decode",
+            stage="probe" if isinstance(request, ProbeRequest) else "decode",
             error=death.error,
             message=death.message,
             permanent=death.permanent,

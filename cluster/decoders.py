@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import ray
 from ray.util.placement_group import PlacementGroup
@@ -56,9 +56,12 @@ class RayDecoder:
             .remote(max_attempts)
         )
         self._here = ray.get_runtime_context().get_node_id()
+        self._words: TextIO | None = None
 
     def hello(self) -> Future[Hello]:
-        return self._ask(self._actor.hello.remote())
+        future: Future[Hello] = self._ask(self._actor.hello.remote())
+        future.add_done_callback(self._hold_words)
+        return future
 
     def take(self, call: DecodeCall) -> Future[Chunk]:
         return self._ask(self._actor.take.remote(call))
@@ -76,14 +79,24 @@ class RayDecoder:
                 os.kill(hello.pid, signal.SIGKILL)
 
     def last_words(self, hello: Hello) -> str:
+        if self._words is not None:
+            with self._words as f:
+                return in_one_line(f.read(_WORDS_BYTES))
         if hello.node_id == self._here:
-            return words_in(hello.words_path)
+            return ""
         strategy = NodeAffinitySchedulingStrategy(hello.node_id, soft=False)
         reader = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(words_in)
         try:
             return str(ray.get(reader.remote(hello.words_path), timeout=_WORDS_SECONDS))
         except ray.exceptions.RayError as e:  # the node is gone, and the words with it
             return f"its last words could not be read: {type(e).__name__}"
+
+    def _hold_words(self, future: Future[Hello]) -> None:
+        """Open the file for last words where it is on this node, and take its name away: nothing is left behind."""
+        if future.exception() is None and future.result().node_id == self._here:
+            with contextlib.suppress(OSError):
+                self._words = open(future.result().words_path, errors="replace")  # noqa: SIM115 - while it lives
+                os.unlink(future.result().words_path)
 
     def _ask(self, ref: ray.ObjectRef[Any]) -> Future[Any]:
         future: Future[Any] = ref.future()
@@ -95,13 +108,18 @@ MakeDecoder = Callable[[int], Decoder]
 
 
 def words_in(path: str) -> str:
-    """The head of the first stack in a file of `faulthandler`, in one line; the file is removed."""
+    """Last words from a file, which is removed; empty where there are none."""
     try:
         with open(path, errors="replace") as f:
             text = f.read(_WORDS_BYTES)
         os.unlink(path)
     except OSError:
         return ""
+    return in_one_line(text)
+
+
+def in_one_line(text: str) -> str:
+    """The head of the first stack that `faulthandler` wrote."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     frames = [line for line in lines[1:] if line.startswith("File ")]
     return " < ".join([*lines[:1], *frames[:_WORDS_LINES]])

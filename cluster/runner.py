@@ -263,6 +263,7 @@ class _Run:
 
     def _ended(self, worker: _Worker, key: ShardKey, outcome: Outcome) -> None:
         self._moved(worker)
+        worker.status = None
         if isinstance(outcome, Computed):
             self._note(outcome.notes)
             receipt = self._receipts[key] = outcome.receipt
@@ -360,7 +361,9 @@ class _Run:
         blame = node in self._session.living()
         holds = ", ".join(map(str, self._schedule.leases(worker.number))) or "nothing"
         log.warning("worker %d died holding %s: %s", worker.number, holds, cause)
-        self._do(self._schedule.lost(worker.number, cause, blame=blame))
+        actions = self._schedule.lost(worker.number, cause, blame=blame)
+        self._receipts = {k: r for k, r in self._receipts.items() if self._schedule.is_computed(k)}
+        self._do(actions)
 
     def _remove(self, worker: _Worker) -> None:
         self._workers.pop(worker.number, None)
@@ -441,7 +444,8 @@ class _Run:
     def _tick(self) -> None:
         if self._on_progress is None:
             return
-        under_way = sum(w.status.clips for w in self._workers.values() if w.status and w.status.key)
+        under_way = sum(r.planned for r in self._receipts.values())
+        under_way += sum(w.status.clips for w in self._workers.values() if w.status and w.status.key)
         self._on_progress(
             Progress(
                 shards_done=self._summary.shards,

@@ -97,6 +97,10 @@ class Schedule:
         found = self._workers.get(worker)
         return tuple(found.leases) if found else ()
 
+    def is_computed(self, key: ShardKey) -> bool:
+        """Whether a worker holds the shard's result."""
+        return key in self._computed
+
     @property
     def _left(self) -> int:
         return 0 if self._stopped else len(self._pending) + len(self._suspects)
@@ -127,7 +131,7 @@ class Schedule:
         """A shard was not computed: it was ``recalled`` in time, or another process has committed it."""
         self._end_lease(worker, key)
         if recalled:
-            self._pending.appendleft(key)
+            self._put_back([key])
         return self._next()
 
     def raised(self, worker: int, key: ShardKey, error: str) -> list[Action]:
@@ -151,7 +155,7 @@ class Schedule:
             self._admission.forget(key)
         suspect = next(iter([*gone.leases, *results]), None) if blame else None
         innocent = [key for key in [*results, *gone.leases] if key != suspect]
-        self._pending.extendleft(reversed(innocent))
+        self._put_back(innocent)
         if suspect is not None:
             self._deaths[suspect] += 1
             if self._deaths[suspect] < self._max_attempts:
@@ -163,7 +167,7 @@ class Schedule:
     def stop(self) -> list[Action]:
         """Time is up: what is under way is finished, nothing more is begun."""
         self._stopped = True
-        recalls = [action for number in self._workers for action in self._recall(number, keep=1)]
+        recalls = [action for number in self._workers for action in self._recall(number)]
         return recalls + self._next()
 
     # ---------------------------------------------------------------- what to do then
@@ -172,6 +176,11 @@ class Schedule:
         held = self._workers[worker]
         held.leases.remove(key)
         held.recalled.discard(key)
+
+    def _put_back(self, keys: Sequence[ShardKey]) -> None:
+        """Shards are pending again: first of all, but where they killed a worker before."""
+        self._pending.extendleft(key for key in reversed(keys) if not self._deaths[key])
+        self._suspects.extendleft(key for key in reversed(keys) if self._deaths[key])
 
     def _next(self) -> list[Action]:
         actions: list[Action] = []
@@ -200,22 +209,30 @@ class Schedule:
     def _take_over(self) -> list[Action]:
         """Recall leases not begun, one for each idle worker, from those with the most."""
         idle = sum(not w.leases for w in self._workers.values())
-        on_the_way = sum(len(w.recalled) for w in self._workers.values())
+        on_the_way = sum(key in w.recalled for w in self._workers.values() for key in _not_begun(w))
         actions: list[Action] = []
         for _ in range(idle - on_the_way - self._left):
-            rich = [n for n, w in self._workers.items() if len(w.leases) - len(w.recalled) > 1]
+            rich = [n for n in self._workers if self._may_recall(n)]
             if not rich:
                 break
-            richest = max(rich, key=lambda n: len(self._workers[n].leases))
-            keep = len(self._workers[richest].leases) - len(self._workers[richest].recalled) - 1
-            actions += self._recall(richest, keep=keep)
+            actions += self._recall(max(rich, key=lambda n: len(self._may_recall(n))), at_most=1)
         return actions
 
-    def _recall(self, number: int, *, keep: int) -> list[Action]:
+    def _may_recall(self, number: int) -> list[ShardKey]:
         worker = self._workers[number]
-        keys = [key for key in list(worker.leases)[keep:] if key not in worker.recalled]
-        worker.recalled.update(keys)
+        return [key for key in _not_begun(worker) if key not in worker.recalled]
+
+    def _recall(self, number: int, *, at_most: int | None = None) -> list[Action]:
+        """Recall the last of what the worker has not begun; all of it where no number is given."""
+        keys = self._may_recall(number)
+        keys = keys if at_most is None else keys[-at_most:]
+        self._workers[number].recalled.update(keys)
         return [Recall(number, key) for key in keys]
 
     def _commits(self, keys: Sequence[ShardKey]) -> list[Action]:
         return [Commit(self._computed[key], key) for key in keys]
+
+
+def _not_begun(worker: _Worker) -> list[ShardKey]:
+    """A worker computes in the order given: all but the first wait, whether or not a recall of the first was sent."""
+    return list(worker.leases)[1:]

@@ -7,7 +7,10 @@ import logging
 import math
 import os
 import shutil
+import signal
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,22 +72,32 @@ def connect(options: RayOptions, *, object_store_bytes: int) -> Iterator[Session
     SettingsError
         If there is no cluster at the address, or this machine has no room for a Ray of its own.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if ray.is_initialized():
         yield Session(False, "")
         return
     address = address_of(options)
     started, before = time.monotonic(), set(psutil.Process().children())
-    session = _start(object_store_bytes) if address == LOCAL else _join(address)
+    with _signals_kept():
+        session = _start(object_store_bytes) if address == LOCAL else _join(address)
     log.info("Ray at %s after %.1f s", address, time.monotonic() - started)
     daemons = [p for p in psutil.Process().children() if p not in before] if session.own else []
     try:
-        yield session
+        with contextlib.redirect_stdout(sys.stderr):  # where Ray prints, which is not the command's answer
+            yield session
     except BaseException:
         _end(session, daemons, tidy=False)
         raise
     else:
         _end(session, daemons, tidy=True)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts, and ends the process on the spot."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _start(object_store_bytes: int) -> Session:

@@ -49,7 +49,8 @@ class Shape:
 
     def __str__(self) -> str:
         gpu = f"{self.gpus:g} GPU and " if self.gpus else ""
-        return f"{gpu}{self.cpus:g} CPU, with {self.decoders} decode actors of {self.cpus_per_decoder:g} CPU"
+        actors = "a decode actor" if self.decoders == 1 else f"{self.decoders} decode actors"
+        return f"{gpu}{self.cpus:g} CPU and {actors} of {self.cpus_per_decoder:g} CPU"
 
 
 @dataclass(frozen=True)
