@@ -17,6 +17,9 @@ from schemas.errors import SettingsError
 _MOST_DECODERS = 16
 _HEADROOM = 1.25
 """Decoding is given so much more than the teacher takes, for videos are uneven."""
+_LEAST_CLAIM = 0.001
+_RAY_UNITS = 10_000
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,9 @@ class Shape:
 
     @property
     def bundles(self) -> list[dict[str, float]]:
-        own = {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
-        return [own] + [{"CPU": self.cpus_per_decoder}] * self.decoders
+        """Ray refuses a bundle of nothing, so a claim of 0 is one of very little."""
+        own = {"CPU": max(self.cpus, _LEAST_CLAIM)} | ({"GPU": self.gpus} if self.gpus else {})
+        return [own] + [{"CPU": max(self.cpus_per_decoder, _LEAST_CLAIM)}] * self.decoders
 
     @property
     def total_cpus(self) -> float:
@@ -73,34 +77,47 @@ def choose(nodes: Sequence[Node], options: RayOptions, *, device: str, decodes: 
         If there is no GPU where one is asked for.
     """
     cpus, gpus = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
-    if device.startswith("cuda") and not gpus:
-        raise SettingsError(f"--device {device}: the cluster has no GPU (and {cpus:g} CPUs)")
+    asked = f"--device {device}" if device.startswith("cuda") else ""
+    if options.gpus_per_worker and decodes:
+        asked = asked or f"--gpus-per-worker {options.gpus_per_worker:g}"
+    if asked and not gpus:
+        raise SettingsError(f"{asked}: the cluster has no GPU (and {cpus:g} CPUs)")
     if not decodes:
         decoders = options.decoders or int(min(4, max(1, cpus)))
-        share = min(1.0, cpus / (decoders + 1))
+        share = _part(min(1.0, cpus / (decoders + 1)))
         return Size(Shape(0.0, share, decoders, _or(options.cpus_per_decoder, share)), 1, 1)
     per_worker = _or(options.gpus_per_worker, 1.0 if gpus and device != "cpu" else 0.0)
     if per_worker:
         shape = _gpu_shape(options, per_worker, cpus / gpus * per_worker)
-        most = max(1, math.floor(gpus / per_worker))
+        most = max(1, sum(_gpu_workers(n.gpus, per_worker) for n in nodes))
     else:
         shape = _cpu_shape(options)
-        most = max(1, math.floor(cpus / max(shape.total_cpus, 1e-9)))
+        most = max(1, _floor(cpus / max(shape.total_cpus, _LEAST_CLAIM)))
     least, most = options.worker_range or (1, most)
     return Size(shape, least, most)
 
 
+def _gpu_workers(gpus: float, per_worker: float) -> int:
+    """Workers on the GPUs of one node; a share of a GPU lies on one."""
+    if per_worker < 1:
+        return _floor(gpus) * _floor(1 / per_worker)
+    return _floor(gpus / per_worker)
+
+
 def _gpu_shape(options: RayOptions, gpus: float, cpus: float) -> Shape:
-    each = _or(options.cpus_per_decoder, 1.0)
-    own = _or(options.cpus_per_worker, min(1.0, cpus / 2))
-    room = math.floor((cpus - own) / each) if each else _MOST_DECODERS
-    return Shape(gpus, own, options.decoders or min(_MOST_DECODERS, max(1, room)), each)
+    """A whole core a decoder, where the worker's share of the cores has so many; else what there is."""
+    own = _or(options.cpus_per_worker, _part(min(1.0, cpus / 2)))
+    room = max(cpus - own, _LEAST_CLAIM)
+    each = options.cpus_per_decoder
+    fit = _MOST_DECODERS if each == 0 else _floor(room / (each or 1.0))
+    decoders = options.decoders or min(_MOST_DECODERS, max(1, fit))
+    return Shape(gpus, own, decoders, _or(each, _part(min(1.0, room / decoders))))
 
 
 def _cpu_shape(options: RayOptions) -> Shape:
     decoders = options.decoders or 1
     return Shape(
-        0.0, _or(options.cpus_per_worker, 0.5), decoders, _or(options.cpus_per_decoder, 0.5 / decoders)
+        0.0, _or(options.cpus_per_worker, 0.5), decoders, _or(options.cpus_per_decoder, _part(0.5 / decoders))
     )
 
 
@@ -127,16 +144,28 @@ def shortage(nodes: Sequence[Node], size: Size, *, buffer_bytes: int, worker_byt
         ("GB of object store", least * buffer_bytes, store, 1e9),
     ]
     found = [
-        f"{need / unit:.3g} {name} where the cluster has {has / unit:.3g}"
+        f"{round(need / unit, 3):g} {name} where the cluster has {round(has / unit, 3):g}"
         for name, need, has, unit in checks
-        if need > has * (1 + 1e-6)
+        if need > has * (1 + _ROUNDING)
     ]
-    if not found and not any(n.cpus >= shape.cpus - 1e-6 and n.gpus >= shape.gpus - 1e-6 for n in nodes):
+    if not found and not any(n.cpus >= shape.cpus - _ROUNDING and n.gpus >= shape.gpus for n in nodes):
         largest = max(nodes, key=lambda n: (n.gpus, n.cpus), default=Node(0, 0, 0, 0))
         found = [
             f"one node with all of it, and the largest has {largest.gpus:g} GPU and {largest.cpus:g} CPU"
         ]
+    most_cpus = max((n.cpus for n in nodes), default=0.0)
+    if not found and most_cpus < shape.cpus_per_decoder - _ROUNDING:
+        found = [f"one node for each decode actor, and the largest has {most_cpus:g} CPU"]
     return f"{wants} want {'; '.join(found)}" if found else ""
+
+
+def _part(cpus: float) -> float:
+    """Rounded down to what Ray counts in, or the parts of a whole would come to more than it."""
+    return _floor(cpus * _RAY_UNITS) / _RAY_UNITS
+
+
+def _floor(value: float) -> int:
+    return math.floor(value + _ROUNDING)
 
 
 def _or(given: float | None, otherwise: float) -> float:
