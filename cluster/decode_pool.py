@@ -94,7 +94,7 @@ class DecodePool:
         self._inbox.put(self._nothing)
 
     def stream(self, shard: Shard, request: Request) -> Iterator[Event]:
-        """Events of ``shard`` in plan order. Shards asked for before it and never streamed are given up.
+        """Events of ``shard`` in plan order. What was asked for before it is given up.
 
         Raises
         ------
@@ -103,8 +103,7 @@ class DecodePool:
         """
         with self._changed:
             self._require_open()
-            self._queue.keep_only(shard, request)
-            self._queue.add(shard, request)
+            self._queue.put_first(shard, request)
         self._inbox.put(self._nothing)
         try:
             while (event := self._take()) is not None:

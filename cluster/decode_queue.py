@@ -31,6 +31,7 @@ class _Video:
     """One video of a job, and how far it is."""
 
     video: Video
+    serial: int
     before: Delivered = field(default_factory=Delivered)
     tries: int = 0
     asked_to_end: bool = False
@@ -41,7 +42,7 @@ class _Video:
 
     @property
     def ticket(self) -> str:
-        return f"{self.video.video_id}/{id(self)}/{self.tries}"
+        return f"{self.video.video_id}/{self.serial}/{self.tries}"
 
     def restart(self) -> None:
         self.tries += 1
@@ -62,12 +63,13 @@ class _Job:
 
 @dataclass(eq=False)
 class _Open:
-    """A call under way."""
+    """A call under way, or answered before one that was made earlier."""
 
     call: DecodeCall
     decoder: int
     videos: tuple[_Video, ...]
     reserved: int
+    answer: Sequence[Sequence[Event]] | None = None
 
 
 class DecodeQueue:
@@ -81,6 +83,7 @@ class DecodeQueue:
         self._decoders: dict[int, deque[int]] = {}
         self._open: dict[int, _Open] = {}
         self._numbers = itertools.count()
+        self._serials = itertools.count()
         self.waiting_bytes = 0
         """Frames that wait to be read, and room kept for those that were asked for."""
 
@@ -89,7 +92,8 @@ class DecodeQueue:
     def add(self, shard: Shard, request: Request) -> None:
         """Decode ``shard`` after what was added before; nothing where it is there already."""
         if not self.has(shard, request):
-            self._jobs.append(_Job(shard, request, [_Video(v) for v in shard.videos]))
+            videos = [_Video(v, next(self._serials)) for v in shard.videos]
+            self._jobs.append(_Job(shard, request, videos))
 
     def has(self, shard: Shard, request: Request) -> bool:
         return any(job.is_for(shard, request) for job in self._jobs)
@@ -103,10 +107,20 @@ class DecodeQueue:
                 video.events.clear()
                 video.ended = True
 
-    def keep_only(self, shard: Shard, request: Request) -> None:
-        """Drop the jobs before ``shard``, or all where it is not among them."""
-        while self._jobs and not self._jobs[0].is_for(shard, request):
+    def put_first(self, shard: Shard, request: Request) -> None:
+        """Add ``shard`` where it is not there, and drop what was added before it.
+
+        Where it was not there, what is has yet to come, and begins anew after it.
+        """
+        if self.has(shard, request):
+            while not self._jobs[0].is_for(shard, request):
+                self.drop(self._jobs[0].shard.key)
+            return
+        others = [(job.shard, job.request) for job in self._jobs if job.shard.key != shard.key]
+        while self._jobs:
             self.drop(self._jobs[0].shard.key)
+        for each in ((shard, request), *others):
+            self.add(*each)
 
     def take(self) -> Event | None:
         """The next event of the first job; None where it has not come yet, or the job is at its end."""
@@ -156,15 +170,20 @@ class DecodeQueue:
         return out
 
     def arrived(self, number: int, events: Sequence[Sequence[Event]]) -> None:
-        """A call was answered. Calls of decoders that were lost are nobody's any more."""
-        opened = self._open.pop(number, None)
-        if opened is None:
+        """A call was answered. Calls of decoders that were lost are nobody's any more.
+
+        An answer that overtakes another of its decoder waits for that one.
+        """
+        if number not in self._open:
             return
-        self._decoders[opened.decoder].remove(number)
-        self.waiting_bytes -= opened.reserved
-        for video, part, coming in zip(opened.videos, opened.call.parts, events, strict=True):
-            if video.ticket == part.ticket and not video.ended:
-                self._receive(video, coming)
+        self._open[number].answer = events
+        calls = self._decoders[self._open[number].decoder]
+        while calls and (answer := self._open[calls[0]].answer) is not None:
+            opened = self._open.pop(calls.popleft())
+            self.waiting_bytes -= opened.reserved
+            for video, part, coming in zip(opened.videos, opened.call.parts, answer, strict=True):
+                if video.ticket == part.ticket and not video.ended:
+                    self._receive(video, coming)
 
     def lost(self, decoder: int, death: Death) -> None:
         """A decoder is no more."""

@@ -288,8 +288,7 @@ class _Run:
             self._lost_race(settled.key)
         else:
             self._summary.add(receipt)
-            stages = self._summary.seconds_by_stage
-            stages["write"] = stages.get("write", 0.0) + settled.seconds
+            self._summary.spend("write", settled.seconds)
             self._clips_done += receipt.planned
         self._do(self._schedule.committed(worker.number, settled.key))
         self._tick()
@@ -345,6 +344,7 @@ class _Run:
         worker.ready, self._failed_starts = ready, 0
         self._moved(worker)
         self._note(ready.notes)
+        self._summary.spend("start", ready.seconds)
         log.info("worker %d is ready after %.1f s", worker.number, time.monotonic() - worker.asked_at)
         self._do(self._schedule.joined(worker.number))
 

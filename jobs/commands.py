@@ -197,6 +197,10 @@ def teach(
         )
     body = report.to_json()
     emit(body, as_json=as_json, text=_teach_text(body))
+    if profile:
+        from jobs.profile import profile_table
+
+        print(profile_table(report.summary), file=sys.stderr)
     for key, why in report.summary.failed_shards.items():
         print(f"locum: shard {key} failed: {why}", file=sys.stderr)
     return EXIT_OK if report.complete else EXIT_UNFINISHED

@@ -135,10 +135,12 @@ class _Loop:
     def _commit(self, keys: tuple[ShardKey, ...]) -> None:
         for key in keys:
             shard, result = self._computed.pop(key)
+            started = time.perf_counter()
             if not self._store.commit(shard, result):
                 self._lost(key)
                 continue
             self._summary.add(Receipt.of(shard, result))
+            self._summary.spend("write", time.perf_counter() - started)
             self._clips_done += shard.num_planned
             self._in_shard = 0
             self._tick(0)

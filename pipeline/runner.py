@@ -87,7 +87,11 @@ class RunSummary:
         self.planned += receipt.planned
         self.quarantined_videos += len(receipt.failures)
         for name, seconds in receipt.seconds.items():
-            self.seconds_by_stage[name] = self.seconds_by_stage.get(name, 0.0) + seconds
+            self.spend(name, seconds)
+
+    def spend(self, stage: str, seconds: float) -> None:
+        """Add to the seconds of a stage."""
+        self.seconds_by_stage[stage] = self.seconds_by_stage.get(stage, 0.0) + seconds
 
 
 OnProgress = Callable[[Progress], None]

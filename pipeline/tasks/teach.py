@@ -60,6 +60,10 @@ class _Rows:
     logits_SK: list[np.ndarray] = field(default_factory=list)
     teacher_ms: list[float] = field(default_factory=list)
 
+    @property
+    def decode_seconds(self) -> float:
+        return sum(clip[3] for clip in self.clips) / 1e3
+
 
 class TeachRun:
     """Holds the teacher."""
@@ -72,7 +76,7 @@ class TeachRun:
         waiting: list[Clip] = []
         clock = _Clock()
         for event in frames.stream(shard, self._task.request):
-            clock.add("wait_for_frames")
+            clock.add("wait")
             if isinstance(event, VideoEnd):
                 if event.failure is not None:
                     failures.append(event.failure)
@@ -84,13 +88,13 @@ class TeachRun:
                 self._flush(waiting, rows, shard)
                 waiting = []
             clock.add("teacher")
-        clock.add("wait_for_frames")
+        clock.add("wait")
         if waiting:
             self._flush(waiting, rows, shard)
         clock.add("teacher")
         table = self._table(rows, failures)
         clock.add("uncertainty")
-        return ShardResult(table, tuple(failures), clock.seconds)
+        return ShardResult(table, tuple(failures), clock.seconds | {"decode": rows.decode_seconds})
 
     def close(self) -> None:
         del self._teacher
