@@ -16,7 +16,7 @@ import pyarrow as pa
 from jobs.teach import TeachOptions, TeachReport, teach
 from pipeline.demo.archive import render_archive
 from pipeline.demo.spec import demo_target_spec
-from pipeline.runner import OnProgress
+from pipeline.runner import OnProgress, Runner
 from pipeline.store.read import read
 from pipeline.store.verify import VerifyReport, verify
 from pipeline.uncertainty import softmax
@@ -53,9 +53,17 @@ class DemoReport:
 
 
 def run_demo(
-    out: str, *, num_videos: int = 60, workers: int = 2, on_progress: OnProgress | None = None
+    out: str,
+    *,
+    num_videos: int = 60,
+    workers: int = 2,
+    runner: Runner | None = None,
+    on_progress: OnProgress | None = None,
 ) -> DemoReport:
-    """Render, teach, verify, and summarise. Running again continues or shows what is there."""
+    """Render in ``workers`` processes, teach by ``runner`` (this process if none), verify, and summarise.
+
+    Running again continues or shows what is there.
+    """
     started = time.perf_counter()
     manifest = render_archive(Path(out) / "archive", num_videos, workers=workers)
     rendered = time.perf_counter() - started
@@ -64,6 +72,7 @@ def run_demo(
         out,
         demo_target_spec(),
         replace(TeachOptions(), batch_size=16),
+        runner=runner,
         on_progress=on_progress,
     )
     rows = read(report.store, ["video_id", "logits", "entropy", "top1", "uri", "label"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from jobs.commands import Json, Quiet
+from jobs.commands import Flag, Json, Quiet
 from schemas.errors import EXIT_OK, EXIT_STORE, EXIT_UNFINISHED, SettingsError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def demo(
     *,
     out: Annotated[str, Parameter(alias="-o")] = "demo-out",
     videos: int = 60,
+    local: Flag = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> int:
@@ -32,6 +33,8 @@ def demo(
         Local folder for the archive and the stores.
     videos
         How many videos to render.
+    local
+        Run in this process, without Ray.
     as_json
         Print one JSON object.
     quiet
@@ -43,12 +46,15 @@ def demo(
         raise SettingsError(f"--videos must be at least 2, got {videos}")
     from jobs.console import emit, progress_display
     from jobs.demo import run_demo
+    from jobs.runners import runner_for
+    from schemas.cluster import RayOptions
 
     if not quiet:
         print(f"rendering {videos} synthetic videos into {out}/archive …", file=sys.stderr, flush=True)
-    with progress_display(quiet=quiet) as display:
+    cores = min(4, os.cpu_count() or 1)
+    with progress_display(quiet=quiet) as display, runner_for(RayOptions(), local=local) as runner:
         show = display.phase("teach", "clips")
-        report = run_demo(out, num_videos=videos, workers=min(4, os.cpu_count() or 1), on_progress=show)
+        report = run_demo(out, num_videos=videos, workers=cores, runner=runner, on_progress=show)
     body = {
         **report.teach.to_json(),
         "manifest": str(report.manifest),

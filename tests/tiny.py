@@ -81,5 +81,6 @@ TINY_FLAGS = [
     *("--teacher.factory", FACTORY),
     *("--clip.num-frames", "4", "--clip.seconds", "0.5"),
     *("--view.width", "32", "--view.height", "24"),
+    "--local",
 ]
-"""`tiny_spec` as flags of ``locum teach``."""
+"""`tiny_spec` as flags of ``locum teach``, in one process."""

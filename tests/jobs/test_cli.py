@@ -74,6 +74,7 @@ def test_yaml_and_flags_mean_the_same(
         "teacher": {"factory": FACTORY, "kwargs": {"num_classes": 5}},
         "clip": {"num_frames": 4, "seconds": 0.5},
         "view": {"width": 32, "height": 24},
+        "local": True,
     }
     config.write_text(yaml.safe_dump(settings))
     code, by_file = call(capsys, "teach", str(archive), "--config", str(config), *FAST)
