@@ -401,6 +401,7 @@ class _Run:
 
     def _told(self, worker: _Worker, status: Status) -> None:
         worker.status_asked = False
+        self._note(status.notes)
         before, worker.status = worker.status, status
         if before is None or (before.key, before.clips) != (status.key, status.clips):
             self._moved(worker)

@@ -153,7 +153,9 @@ class Worker:
     def status(self) -> Status:
         """How it goes."""
         waits_for = self._pool.waits_for if self._pool is not None and self._under_way else ""
-        return Status(self._under_way, self._clips, waits_for, resident_bytes(os.getpid()))
+        return Status(
+            self._under_way, self._clips, waits_for, resident_bytes(os.getpid()), self._take_notes()
+        )
 
     @in_group("control")
     def close(self) -> None:

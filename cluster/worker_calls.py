@@ -66,3 +66,4 @@ class Status:
     clips: int
     waits_for: str
     resident_bytes: int
+    notes: tuple[str, ...] = ()
