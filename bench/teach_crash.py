@@ -1,9 +1,10 @@
-"""After a crash: kill a job with SIGKILL when half its rows are written, run it again, and count.
+"""After a crash: kill a job with SIGKILL soon after half its rows are written, run it again, and count.
 
     python -m bench.teach_crash [--contenders local,ray,ray_data_checkpoint,ray_data_checkpoint_clips] [--rounds 3]
 
-What is killed is the driver with its whole process group and, at once after, everything else that it started: the
-machine is gone. Then the same command runs to its end. In the table:
+The kill comes up to two seconds after that, at random, so that no moment of a job is favoured. What is killed is the
+driver with its whole process group and, at once after, everything else that it started: the machine is gone. Then the
+same command runs to its end. In the table:
 
 ``there``       rows in finished files when it was killed
 ``lost``        rows that are missing in the end; ``doubled`` rows that are there twice or more
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import random
 import sys
 import tempfile
 import time
@@ -33,9 +35,9 @@ Record = dict[str, Any]
 
 
 def crash(
-    case: Case, contender: str, share: float, options: dict[str, int], timeout_seconds: float
+    case: Case, contender: str, share: float, delay: float, options: dict[str, int], timeout_seconds: float
 ) -> Record:
-    """One life until a share of the rows is there, then another to the end."""
+    """One life until ``delay`` seconds after a share of the rows is there, then another to the end."""
     with tempfile.TemporaryDirectory(prefix="locum-bench-crash-") as folder:
         out = Path(folder) / "out"
         spec = case.spec.model_dump(mode="json")
@@ -49,8 +51,12 @@ def crash(
         )
         wanted = share * case.archive.clips
 
+        reached: list[float] = []
+
         def enough(_marks: list[Mark]) -> bool:
-            return count_rows(out) >= wanted
+            if not reached and count_rows(out) >= wanted:
+                reached.append(time.monotonic())
+            return bool(reached) and time.monotonic() >= reached[0] + delay
 
         first = run(contender, work, timeout_seconds, enough)
         there = count_rows(out)
@@ -117,9 +123,11 @@ def main() -> None:
     )
     options = parse_options(args.option)
     records = []
+    rng = random.Random(1)
     for _ in range(args.rounds):
+        delay = rng.uniform(0.0, 2.0)
         for contender in contenders:
-            record = crash(case, contender, args.share, options.get(contender, {}), args.timeout)
+            record = crash(case, contender, args.share, delay, options.get(contender, {}), args.timeout)
             records.append(record)
             print(say(record), flush=True)
             time.sleep(1.0)  # what was killed gives its memory back

@@ -18,6 +18,12 @@ from bench.teach_peers.ray_start import start_ray
 from bench.teach_peers.work import Work
 
 
+def start() -> None:
+    """A Ray that believes in four cores: with two, the filter of the second life (a whole core) and the stages leave
+    none for listing files (another), and all wait for ever."""
+    start_ray(num_cpus=4)
+
+
 def configure(work: Work, id_column: str) -> None:
     """To be called before the dataset is made, which takes the settings of that moment with it."""
     Path(work.checkpoint).mkdir(parents=True, exist_ok=True)
@@ -36,7 +42,7 @@ def write(rows: ray.data.Dataset, work: Work) -> None:
 
 def main() -> None:
     work = Work.load()
-    start_ray()
+    start()
     configure(work, "uri")
     write(pipeline(work), work)
 

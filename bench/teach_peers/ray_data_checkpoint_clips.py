@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from bench.teach_peers.ray_data_checkpoint import configure, write
+from bench.teach_peers.ray_data_checkpoint import configure, start, write
 from bench.teach_peers.ray_data_expert import SHARE, Teach
-from bench.teach_peers.ray_start import start_ray
 from bench.teach_peers.work import Columns, Work
 from schemas.clip import clip_spans
 from schemas.targets import TargetSpec
@@ -55,7 +54,7 @@ def table_of_clips(work: Work) -> Path:
 
 def main() -> None:
     work = Work.load()
-    start_ray()
+    start()
     configure(work, "clip_id")
     path, spec, options = table_of_clips(work), work.target_spec, work.options
     clips = ray.data.read_parquet(str(path), num_cpus=SHARE)
