@@ -154,6 +154,14 @@ def test_only_cluster_imports_ray() -> None:
     assert not {m for m in users if not below(m, "cluster")}
 
 
+@pytest.mark.parametrize("library", ["decord", "torchcodec"])
+def test_only_its_backend_imports_a_decoder(library: str) -> None:
+    users = {
+        (m, top) for p, m in zip(OURS, MODULES, strict=True) for n, top in imported(p) if below(n, library)
+    }
+    assert users == {(f"pipeline.video.{library}_backend", False)}
+
+
 def test_no_module_imports_itself_in_a_circle() -> None:
     edges = {
         m: {n for n, top in imported(p) if top and n in MODULES} for p, m in zip(OURS, MODULES, strict=True)
@@ -183,6 +191,10 @@ def test_no_module_imports_itself_in_a_circle() -> None:
             "torch av ray pipeline.video",
         ),
         ("import pipeline.uncertainty", "torch av ray pyarrow fsspec pipeline.store"),
+        (
+            "import schemas.targets as t, pipeline.video.backends as b; b.decoder_for(t.DecodeSpec())",
+            "decord torchcodec torch ray",
+        ),
         ("import jobs.index", "torch ray"),
         ("import jobs.cli, jobs.commands", "torch ray av fsspec pipeline"),
         ("from jobs.cli import run; run(['--help'])", "torch ray av pyarrow numpy fsspec pipeline"),

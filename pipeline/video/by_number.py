@@ -150,7 +150,7 @@ class _Batches:
             except OSError as fault:
                 return explain(fault, "decode", self._media.uri)
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        text = f"{self._backend} cannot decode {self._media.uri}: {reason[-200:]}; --decode.backend pyav salvages"
+        text = f"{self._backend} cannot decode {self._media.uri}: {reason[-200:]}; --decode.backend pyav may"
         return VideoError("decode", text, permanent=True, cause=type(error).__name__)
 
     def _scaled(self, picture_HWC: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ it hands out as good frames.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -59,9 +60,10 @@ class _Frames:
     def __init__(self, media: Media, scan: PacketScan) -> None:
         from torchcodec.decoders import VideoDecoder
 
-        source: Any = media.file or local_path(media.uri)
-        if media.file is not None:
-            media.file.seek(0)
+        source: Any = media.file or io.FileIO(
+            local_path(media.uri) or media.uri
+        )  # a path must be UTF-8, a file not
+        source.seek(0)
         self._uri = media.uri
         self._times_us_N = scan.times_us_N
         self._reader = VideoDecoder(
