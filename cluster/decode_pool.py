@@ -18,7 +18,7 @@ from cluster.decode_calls import Chunk, Death, DecodeCall, Health, Hello
 from cluster.decode_queue import DecodeQueue
 from cluster.decoders import Decoder, MakeDecoder
 from pipeline.frames import Event, Request
-from schemas.errors import RetryableError
+from schemas.errors import LocumError, RetryableError
 from schemas.shard import Shard, ShardKey
 
 log = logging.getLogger("locum.decode")
@@ -117,6 +117,7 @@ class DecodePool:
         """A shard that was prefetched will not be streamed."""
         with self._changed:
             self._queue.drop(key)
+        self._inbox.put(self._nothing)  # there is room now
 
     def close(self) -> None:
         """Kill the decoders and free what waits."""
@@ -140,7 +141,8 @@ class DecodePool:
             uri = self._queue.waits_for
             if not uri:
                 return ""
-            doing = next((s.doing for n, s in self._slots.items() if self._queue.working_on(n) == uri), "")
+            slots = list(self._slots.items())  # the thread changes them without asking
+            doing = next((s.doing for n, s in slots if self._queue.working_on(n) == uri), "")
             return f"frames of {uri}" + (f" ({doing})" if doing else "")
 
     def take_seconds(self) -> dict[str, float]:
@@ -216,6 +218,7 @@ class DecodePool:
         slot.open_calls -= 1
         error = future.exception()
         if error is not None:
+            self._raise_ours(error)
             self._lost(slot, error)
             return
         chunk = future.result()
@@ -227,6 +230,14 @@ class DecodePool:
             self._notes += chunk.notes
             self._queue.arrived(call.number, chunk.events)
             self._changed.notify_all()
+        if slot.doomed is not None and not slot.open_calls:  # no call is left to say that it is lost
+            self._lost(slot, RuntimeError("it was killed"))
+
+    def _raise_ours(self, error: BaseException) -> None:
+        """Raise what a decoder raised on purpose (Ray wraps it): no video and no other decoder can help it."""
+        cause = getattr(error, "cause", None) or error
+        if isinstance(cause, LocumError):
+            raise cause
 
     def _spend(self, name: str, seconds: float) -> None:
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
@@ -244,6 +255,7 @@ class DecodePool:
         error = future.exception()
         if error is not None:
             del self._slots[slot.number]
+            slot.decoder.kill(None)
             self._failed_starts += 1
             if self._failed_starts >= _MAX_FAILED_STARTS:
                 raise RetryableError(f"decode actors do not start: {_first_line(error)}") from error
