@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import torch
@@ -34,10 +33,6 @@ class Noted(nn.Module):
         return logits_NK
 
 
-_building = threading.Lock()
-"""torch's generator is the whole process's, and some contenders build models in several threads at once."""
-
-
 def light(num_classes: int = 400) -> Noted:
     return _build(small3d.build, num_classes)
 
@@ -48,10 +43,9 @@ def heavy(num_classes: int = 400) -> Noted:
 
 def _build(model: Callable[[int], nn.Module], num_classes: int) -> Noted:
     global quiet_builds
-    with _building:
-        torch.manual_seed(7)
-        quiet, quiet_builds = quiet_builds > 0, max(0, quiet_builds - 1)
-        return Noted(model(num_classes), quiet)
+    torch.manual_seed(7)
+    quiet, quiet_builds = quiet_builds > 0, max(0, quiet_builds - 1)
+    return Noted(model(num_classes), quiet)
 
 
 class R3d18(nn.Module):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,9 @@ from schemas.targets import TargetSpec
 
 Columns = dict[str, Any]
 KEYS = ("uri", "start_us", "end_us")
+
+_building = threading.Lock()
+"""torch's generator is the whole process's, and some contenders make teachers in several threads at once."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ class Scorer:
     def __init__(self, spec: TargetSpec, batch_size: int, num_threads: int | None) -> None:
         from pipeline.models.teacher import Teacher
 
-        self._teacher = Teacher(spec, device="cpu", batch_size=batch_size, num_threads=num_threads)
+        with _building:
+            self._teacher = Teacher(spec, device="cpu", batch_size=batch_size, num_threads=num_threads)
 
     def __call__(self, batch: Columns) -> Columns:
         """Keys as they came, logits (N, K) in float16, top1 and uncertainties, without the frames."""
