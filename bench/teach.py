@@ -6,8 +6,9 @@
 Every contender does the same job (see `bench.teach_peers`) in processes of its own, with the files in the page cache.
 Each round runs all of them once, in an order that moves on by one. In the tables:
 
-``clips/s``   median over the rounds of the steady rate: from a tenth of the clips scored until all rows are written
-``of ideal``  median of the rounds' own ratios to ``ideal``'s steady rate, and the 95 % lower bound of that median
+``work/s``    clips a second, from the first work until all rows are written; median over the rounds
+``steady/s``  the same from when a tenth of the clips are scored; `bench.teach_peers.measure` says what each hides
+``of ideal``  after each: median of the rounds' own ratios to ``ideal``'s, and the 95 % lower bound of that median
 ``wall s``    median seconds of the whole process, with imports, start and shutdown
 ``good/s``    rows of sound videos by that wall time
 ``peak MiB``  largest sum of the proportional set sizes of all its processes
@@ -16,8 +17,7 @@ Each round runs all of them once, in an order that moves on by one. In the table
 ``top1``      share of rows whose top1 is that of ``ideal``
 ``logits``    root mean square difference of the logits from ideal's, by their standard deviation over clips
 
-A contender that dies scores what it had written. ``ideal`` is also measured from the moment when its processes were
-ready until both were done (``barrier``).
+A contender that dies scores what it had written.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.teach_peers.archive import Archive, make_archive
-from bench.teach_peers.marks import BATCH, BEGIN, DONE, Mark
-from bench.teach_peers.measure import lower_bound, median, paired_ratios, steady_rate
+from bench.teach_peers.measure import lower_bound, median, paired_ratios, steady_rate, work_rate
 from bench.teach_peers.processes import Run, last_words, run
 from bench.teach_peers.rows import Rows, difference, rows_of
 from bench.teach_peers.work import Work
@@ -105,10 +104,10 @@ def sized_case(data: Path, teacher: str, size: tuple[int, int], seconds: float, 
     """As many videos as ``ideal`` needs so many seconds for, by a pilot."""
     pilot = make_case(data, teacher, size, PILOT_VIDEOS, 0.0)
     record = run_once(pilot, "ideal", {}, timeout_seconds=600)
-    if record["barrier_rate"] is None:
+    if record["work_rate"] is None:
         sys.exit(f"the pilot failed: {record['died']}\n{record['words']}")
     clips_a_video = pilot.archive.clips / PILOT_VIDEOS
-    videos = max(PILOT_VIDEOS, math.ceil(record["barrier_rate"] * seconds / clips_a_video))
+    videos = max(PILOT_VIDEOS, math.ceil(record["work_rate"] * seconds / clips_a_video))
     return make_case(data, teacher, size, videos, poison)
 
 
@@ -131,7 +130,7 @@ def record_of(case: Case, contender: str, done: Run, rows: Rows, reference: Rows
         "words": last_words(done) if done.died else "",
         "wall_s": done.seconds,
         "steady_rate": steady_rate(done.marks),
-        "barrier_rate": barrier_rate(done.marks),
+        "work_rate": work_rate(done.marks),
         "good_rate": len(rows.good) / done.seconds,
         "peak_mib": done.peak_mib,
         "good_rows": len(rows.good),
@@ -142,14 +141,6 @@ def record_of(case: Case, contender: str, done: Run, rows: Rows, reference: Rows
         "top1_agreement": top1,
         "logits_difference": logits,
     }
-
-
-def barrier_rate(marks: tuple[Mark, ...]) -> float | None:
-    """Clips a second between the marks ``begin`` and ``done``, for who sets them."""
-    times = {mark.kind: mark.seconds for mark in marks if mark.kind != BATCH}
-    if BEGIN not in times or DONE not in times:
-        return None
-    return sum(mark.clips for mark in marks) / (times[DONE] - times[BEGIN])
 
 
 def run_rounds(
@@ -167,7 +158,7 @@ def run_rounds(
             if contender == "ideal" and reference is None:
                 reference = rows
             records[contender] = record
-            rate = record["steady_rate"]
+            rate = record["work_rate"]
             print(
                 f"  round {number + 1} {contender:20s} {record['wall_s']:6.1f} s"
                 + (f" {rate:8.2f} clips/s" if rate else "")
@@ -182,17 +173,18 @@ def print_table(case: Case, contenders: list[str], rounds: list[list[Record]]) -
     a = case.archive
     print(f"\n{case.name}: {a.videos} videos, {a.poisoned} of them bad, {a.clips} clips in the others")
     print(
-        f"{'':20s} {'clips/s':>8s} {'of ideal':>13s} {'wall s':>7s} {'good/s':>7s} {'peak MiB':>8s} "
+        f"{'':20s} {'work/s':>8s} {'of ideal':>11s} {'steady/s':>8s} {'of ideal':>11s} "
+        f"{'wall s':>7s} {'good/s':>7s} {'peak MiB':>8s} "
         f"{'rows':>11s} {'extra':>5s} {'top1':>5s} {'logits':>7s}"
     )
     columns = {name: [records[i] for records in rounds] for i, name in enumerate(contenders)}
-    ideal = [record["steady_rate"] for record in columns.get("ideal", [])]
     for name, records in columns.items():
-        ratios = paired_ratios([r["steady_rate"] for r in records], ideal) if ideal else []
-        of_ideal = f"{_say(median(ratios), '.2f')} >{_say(lower_bound(ratios), '.2f')}" if ratios else "-"
+        rates = " ".join(
+            _rate_cells(records, columns.get("ideal", []), kind) for kind in ("work_rate", "steady_rate")
+        )
         worst = min(records, key=lambda r: r["good_rows"])
         print(
-            f"{name:20s} {_say(median([r['steady_rate'] for r in records]), '.2f'):>8s} {of_ideal:>13s} "
+            f"{name:20s} {rates} "
             f"{_say(median([r['wall_s'] for r in records]), '.1f'):>7s} "
             f"{_say(median([r['good_rate'] for r in records]), '.2f'):>7s} "
             f"{max(r['peak_mib'] for r in records):8.0f} "
@@ -206,10 +198,14 @@ def print_table(case: Case, contenders: list[str], rounds: list[list[Record]]) -
             print(
                 f"  {name} died in {len(deaths)} of {len(records)}: {deaths[0]['died']}: {deaths[0]['words']}"
             )
-    barrier = median([record["barrier_rate"] for record in columns.get("ideal", [])])
-    if barrier is not None:
-        print(f"  ideal from the barrier until both are done: {barrier:.2f} clips/s")
     print(flush=True)
+
+
+def _rate_cells(records: list[Record], ideal: list[Record], kind: str) -> str:
+    """A rate, its paired ratio to ideal's, and that ratio's lower bound."""
+    ratios = paired_ratios([r[kind] for r in records], [r[kind] for r in ideal]) if ideal else []
+    of_ideal = f"{_say(median(ratios), '.2f')} >{_say(lower_bound(ratios), '.2f')}" if ratios else "-"
+    return f"{_say(median([r[kind] for r in records]), '.2f'):>8s} {of_ideal:>11s}"
 
 
 def _say(value: float | None, form: str) -> str:

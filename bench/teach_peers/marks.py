@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LOG = "LOCUM_BENCH_LOG"
-BATCH, BEGIN, DONE = "batch", "begin", "done"
+BATCH, BUILD, DECODE, BEGIN, DONE = "batch", "build", "decode", "begin", "done"
 
 
 @dataclass(frozen=True, order=True)

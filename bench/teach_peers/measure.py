@@ -1,8 +1,10 @@
 """The arithmetic of the benchmark. Pure.
 
-The steady rate is the same for all: from the moment when a tenth of a contender's clips were scored until all its rows
-were written, the clips scored in that time by the time it took. Starting up is then over for all of them; a queue that
-was filled meanwhile still counts in favour of whoever fills it, so jobs should be long against their queues.
+There are two rates beside that of the whole process, each the same for all. The work rate counts all clips from the
+first work (the first video opened or the first teacher made, whichever is first; for ``ideal`` from its barrier) until
+all rows were written: no queue flatters it, but loading libraries in workers that begin late still counts. The steady
+rate begins when a tenth of the clips were scored: starting up is then over, but whoever decodes everything before
+scoring anything looks as if decoding were free. The longer the job, the nearer the two.
 
 Ratios are paired: each round's own ratio, then the median, with a bound below which the median of resampled rounds
 falls in one of twenty cases.
@@ -14,7 +16,7 @@ import random
 import statistics
 from collections.abc import Sequence
 
-from bench.teach_peers.marks import BATCH, DONE, Mark
+from bench.teach_peers.marks import BATCH, BEGIN, BUILD, DECODE, DONE, Mark
 
 FIRST_SHARE = 0.1
 
@@ -33,6 +35,16 @@ def steady_rate(marks: Sequence[Mark], first_share: float = FIRST_SHARE) -> floa
         return None
     end = max((mark.seconds for mark in marks if mark.kind == DONE), default=batches[-1].seconds)
     return (total - done) / (end - since) if total > done and end > since else None
+
+
+def work_rate(marks: Sequence[Mark]) -> float | None:
+    """Clips a second from the first work until the rows are written; None for a job that did not end."""
+    begins = [mark.seconds for mark in marks if mark.kind == BEGIN]
+    begins = begins or [mark.seconds for mark in marks if mark.kind in (BUILD, DECODE)]
+    ends = [mark.seconds for mark in marks if mark.kind == DONE]
+    if not begins or not ends or max(ends) <= min(begins):
+        return None
+    return sum(mark.clips for mark in marks) / (max(ends) - min(begins))
 
 
 def paired_ratios(ours: Sequence[float | None], theirs: Sequence[float | None]) -> list[float]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from bench.teach_peers.marks import BATCH, note
+from bench.teach_peers.marks import BATCH, BUILD, note
 from pipeline.models import small3d
 
 quiet_builds = 0
@@ -45,6 +45,8 @@ def _build(model: Callable[[int], nn.Module], num_classes: int) -> Noted:
     global quiet_builds
     torch.manual_seed(7)
     quiet, quiet_builds = quiet_builds > 0, max(0, quiet_builds - 1)
+    if not quiet:
+        note(BUILD)
     return Noted(model(num_classes), quiet)
 
 

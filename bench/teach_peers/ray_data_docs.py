@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import ray
 
-from bench.teach_peers.marks import DONE, note
+from bench.teach_peers.marks import DECODE, DONE, note
 from bench.teach_peers.ray_start import start_ray
 from bench.teach_peers.work import Columns, Scorer, Work
 from schemas.clip import clip_spans
@@ -47,6 +47,7 @@ def main() -> None:
     work = Work.load()
     spec = work.target_spec
     start_ray()
+    note(DECODE)
     frames = ray.data.read_videos(
         [row["uri"] for row in work.rows()],
         include_paths=True,

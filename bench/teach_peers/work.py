@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.teach_peers.marks import DECODE, note
 from schemas.clip import clip_spans
 from schemas.targets import TargetSpec
 
@@ -69,6 +70,7 @@ def clips_of(spec: TargetSpec, uri: str, duration_us: int | None) -> Iterator[di
     from pipeline.video.probe import probe
     from pipeline.video.pyav import PyAVDecoder
 
+    note(DECODE)
     if duration_us is None or duration_us != duration_us:  # a table may hand over NaN for a null
         duration_us = probe(uri).duration_us
     spans = clip_spans(0, int(duration_us), spec.clip)

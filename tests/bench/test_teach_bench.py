@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.teach_peers.marks import BATCH, DONE, LOG, Mark, note, read_marks
-from bench.teach_peers.measure import lower_bound, median, paired_ratios, steady_rate
+from bench.teach_peers.marks import BATCH, BEGIN, BUILD, DECODE, DONE, LOG, Mark, note, read_marks
+from bench.teach_peers.measure import lower_bound, median, paired_ratios, steady_rate, work_rate
 
 
 def test_the_steady_rate_leaves_out_the_first_tenth_and_whatever_came_before_it() -> None:
@@ -19,6 +19,13 @@ def test_the_steady_rate_leaves_out_the_first_tenth_and_whatever_came_before_it(
 def test_there_is_no_steady_rate_of_one_batch_or_none() -> None:
     assert steady_rate([]) is None
     assert steady_rate([Mark(1.0, 8, BATCH), Mark(1.0, 0, DONE)]) is None
+
+
+def test_the_work_rate_begins_with_the_first_work_or_with_the_barrier() -> None:
+    marks = [Mark(0.0, 0, DECODE), Mark(4.0, 0, BUILD), Mark(5.0, 10, BATCH), Mark(10.0, 0, DONE)]
+    assert work_rate(marks) == pytest.approx(1.0)
+    assert work_rate([*marks, Mark(5.0, 0, BEGIN)]) == pytest.approx(2.0)
+    assert work_rate(marks[:-1]) is None
 
 
 def test_ratios_are_of_rounds_that_have_both() -> None:
