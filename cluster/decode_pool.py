@@ -287,7 +287,10 @@ class DecodePool:
     def _look_at_all(self) -> None:
         now = time.monotonic()
         for slot in list(self._slots.values()):
-            if slot.hello is None or slot.doomed is not None or not slot.open_calls:
+            if slot.hello is None or slot.doomed is not None:
+                continue
+            self._ask_health(slot, now)
+            if not slot.open_calls:
                 continue
             death = self._look(slot, slot.hello, now)
             if death is not None:
@@ -302,20 +305,27 @@ class DecodePool:
             was = slot.resident_before
             text = f"it held {resident >> 20} MiB, {s.max_decoder_bytes >> 20} MiB are allowed"
             return Death("DecoderSwelled", text, blame=was < s.max_decoder_bytes // 2)
-        if slot.asked_health_at is None:
-            slot.asked_health_at = now
-            slot.decoder.health().add_done_callback(lambda f: self._inbox.put(lambda: self._seen(slot, f)))
         silent = now - slot.beat_at
         if silent > s.stall_seconds * (_PATIENCE_WITH_STORAGE if slot.doing else 1):
-            mute = now - slot.asked_health_at > min(s.stall_seconds / 2, 10.0)
+            mute = slot.asked_health_at is not None and now - slot.asked_health_at > min(
+                s.stall_seconds / 2, 10.0
+            )
             how = "and it does not answer" if mute else f"waiting for {slot.doing or 'its decoder'}"
             return Death("DecoderHung", f"no progress for {silent:.0f} s, {how}", permanent=not slot.doing)
         return None
 
+    def _ask_health(self, slot: _Slot, now: float) -> None:
+        if slot.asked_health_at is None:
+            slot.asked_health_at = now
+            slot.decoder.health().add_done_callback(lambda f: self._inbox.put(lambda: self._seen(slot, f)))
+
     def _seen(self, slot: _Slot, future: Future[Health]) -> None:
         slot.asked_health_at = None
-        if future.exception() is not None:
-            return  # its open calls say so too
+        error = future.exception()
+        if error is not None:
+            if not slot.open_calls:  # else those say so too
+                self._lost(slot, error)
+            return
         health = future.result()
         if health.beats != slot.beats:
             slot.beats, slot.beat_at = health.beats, time.monotonic()

@@ -75,7 +75,9 @@ class FakeDecoder:
 
     def health(self) -> Future[Health]:
         future: Future[Health] = Future()
-        if not self.mute:
+        if self.dead.is_set():
+            future.set_exception(ActorDied("it is dead"))
+        elif not self.mute:
             future.set_result(Health(self.beats, self.doing, self.resident))
         return future
 
@@ -368,6 +370,14 @@ def test_who_comes_after_a_decoder_was_condemned_is_not_blamed(world: World) -> 
     ends = read(world.pool(max_attempts=1, max_bytes=1), shard("a?late=1", "b", clips=1))
     assert ends == {"a": None, "b": None}
     assert len(world.made) == 2
+
+
+def test_a_decoder_that_dies_of_nothing_is_replaced_and_nobody_blamed(world: World) -> None:
+    pool = world.pool(max_attempts=1)
+    assert read(pool, shard("a")) == {"a": None}
+    world.made[0].die("the node is gone")
+    assert wait_until(lambda: len(world.made) == 2)
+    assert read(pool, shard("b", number=1)) == {"b": None}
 
 
 # -------------------------------------------------------------------- what the reader has to know

@@ -291,6 +291,9 @@ class World:
                 assert action.key in worker.queue
                 worker.mail.append(action.key)
         self.check()
+        if any(isinstance(action, Recall) for action in actions) and not self.stopped:
+            idle, behind = self.idle(), self.recalled_of_not_begun()
+            assert sum(behind) <= idle, "more is recalled than there is anyone to do"
 
     def check(self) -> None:
         for number, worker in self.workers.items():
@@ -303,12 +306,18 @@ class World:
 
     def check_sharing(self, left: set[ShardKey]) -> None:
         """No worker is idle while another has something that was not begun, unless it is on the way."""
-        idle = sum(not w.queue for w in self.workers.values())
+        idle, behind = self.idle(), self.recalled_of_not_begun()
         if not self.stopped and self.workers:
             assert not (idle and left), "a worker is idle while shards wait"
-        asked = {n: {*w.mail, *w.recalled} for n, w in self.workers.items()}
-        behind = [k in asked[n] for n, w in self.workers.items() for k in w.queue[1:]]
         assert sum(behind) >= min(idle, len(behind))
+
+    def idle(self) -> int:
+        return sum(not w.queue for w in self.workers.values())
+
+    def recalled_of_not_begun(self) -> list[bool]:
+        """For each lease behind another, whether it is on its way back."""
+        asked = {n: {*w.mail, *w.recalled} for n, w in self.workers.items()}
+        return [k in asked[n] for n, w in self.workers.items() for k in w.queue[1:]]
 
     # what happens
 
