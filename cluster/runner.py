@@ -7,6 +7,7 @@ from Ray arrives in one inbox and is handled by one thread, so there is no lock 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import time
@@ -23,7 +24,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.decode_pool import PoolSettings
 from cluster.schedule import Action, Assign, Commit, Schedule
-from cluster.session import Session, address_of, connect, num_cores
+from cluster.session import Session, address_of, connect, num_cores, num_gpus
 from cluster.sizing import Node, Size, choose, shortage
 from cluster.worker import WorkerSettings, actor_class
 from cluster.worker_calls import Computed, Outcome, Raised, Ready, Settled, Skipped, Status
@@ -107,7 +108,8 @@ class RayRunner:
         if not pending:
             return RunSummary()
         session = self._connected(task)
-        size = self._size(session.nodes(), task)
+        decodes = isinstance(task.request, FrameRequest)
+        size = self._size(session.nodes(), _device(task), decodes=decodes)
         log.info("%d to %d workers, each %s", size.least, size.most, size.shape)
         state = _Run(
             session, size, self._options, self._max_attempts, task, store, settings, on_progress, pending
@@ -118,18 +120,21 @@ class RayRunner:
             state.close()
 
     def _connected(self, task: Task) -> Session:
+        """The session, opened with the first work. What cannot fit on this machine is refused before Ray is started."""
         if self._session is None:
-            own = address_of(self._options) == LOCAL
-            if own:  # found here, before seconds are spent on a start
-                self._size([Node(num_cores(), 0.0, float("inf"), float("inf"))], task)
-            most = self._options.worker_range or (1, num_cores())
-            bytes_ = int(most[1] * (self._options.buffer_mb << 20) * _STORE_MARGIN) + _STORE_FLOOR
-            self._session = self._stack.enter_context(connect(self._options, object_store_bytes=bytes_))
+            store_bytes = _STORE_FLOOR
+            if address_of(self._options) == LOCAL:
+                here = [Node(num_cores(), num_gpus(), float("inf"), float("inf"))]
+                size = self._size(here, _device(task), decodes=True)
+                places = max(
+                    size.least, min(size.most, math.floor(num_cores() / size.shape.total_cpus + 1e-6))
+                )
+                store_bytes += int(places * (self._options.buffer_mb << 20) * _STORE_MARGIN)
+            self._session = self._stack.enter_context(connect(self._options, object_store_bytes=store_bytes))
         return self._session
 
-    def _size(self, nodes: list[Node], task: Task) -> Size:
-        decodes = isinstance(task.request, FrameRequest)
-        size = choose(nodes, self._options, device=getattr(task, "device", "auto"), decodes=decodes)
+    def _size(self, nodes: list[Node], device: str, *, decodes: bool) -> Size:
+        size = choose(nodes, self._options, device=device, decodes=decodes)
         missing = shortage(
             nodes,
             size,
@@ -141,6 +146,11 @@ class RayRunner:
                 f"the work does not fit: {missing}. See --workers, --cpus-per-worker and the flags beside them"
             )
         return size
+
+
+def _device(task: Task) -> str:
+    """The device that a task asks for; tasks that do not say run on the CPU."""
+    return str(getattr(task, "device", "cpu"))
 
 
 @dataclass(eq=False)

@@ -158,3 +158,13 @@ def num_cores() -> int:
         if quota != "max":
             return max(1, min(cores, math.ceil(int(quota) / int(period))))
     return cores
+
+
+def num_gpus() -> int:
+    """NVIDIA GPUs that this process may use, found without loading a driver library."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([v for v in visible.split(",") if v.strip() not in ("", "-1")])
+    with contextlib.suppress(OSError):
+        return len(os.listdir("/proc/driver/nvidia/gpus"))
+    return 0
