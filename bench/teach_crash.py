@@ -18,6 +18,7 @@ import argparse
 import json
 import logging
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     logging.disable(logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that contenders are ended too
     wanted = args.contenders.split(",")
     if unknown := set(wanted) - set(CONTENDERS):
         sys.exit(f"there is no contender {', '.join(sorted(unknown))}; there are {', '.join(CONTENDERS)}")
