@@ -27,6 +27,7 @@ from pipeline.store.read import write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import StoreCounts, count
 from pipeline.tasks.teach import TeachTask
+from pipeline.video.backends import decoder_for
 from pipeline.video.frame_source import LocalFrameSource
 from schemas.errors import RetryableError
 from schemas.shard import SUPERSEDED
@@ -118,6 +119,7 @@ def teach(
     """
     started = time.monotonic()
     spec = resolve_targets(spec)
+    decoder_for(spec.decode)  # a decoder that is not installed is found before the videos are
     indexed = index(
         source,
         out,
