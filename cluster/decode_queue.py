@@ -56,6 +56,8 @@ class _Job:
     request: Request
     videos: list[_Video]
     head: int = 0
+    fresh: int = 0
+    """No video before this one waits to be given to a decoder."""
 
     def is_for(self, shard: Shard, request: Request) -> bool:
         return self.shard.key == shard.key and self.request == request
@@ -82,6 +84,7 @@ class DecodeQueue:
         self._jobs: deque[_Job] = deque()
         self._decoders: dict[int, deque[int]] = {}
         self._open: dict[int, _Open] = {}
+        self._in_part: dict[int, tuple[_Job, _Video]] = {}
         self._numbers = itertools.count()
         self._serials = itertools.count()
         self.waiting_bytes = 0
@@ -190,17 +193,19 @@ class DecodeQueue:
         opened = [self._open.pop(number) for number in self._decoders.pop(decoder, ())]
         for each in opened:
             self.waiting_bytes -= each.reserved
+        self._in_part.pop(decoder, None)
         suspect = opened[0].videos if opened and death.blame else ()
-        for video in self._videos_of(decoder):
+        for job, video in self._videos_of(decoder):
             video.restart()
             video.alone = video.alone or video in suspect
+            job.fresh = 0
         if len(suspect) == 1 and not suspect[0].ended:
             self._blame(suspect[0], opened[0].call.request, death)
 
     # ---------------------------------------------------------------- how
 
-    def _videos_of(self, decoder: int) -> list[_Video]:
-        return [v for job in self._jobs for v in job.videos if v.decoder == decoder and not v.ended]
+    def _videos_of(self, decoder: int) -> list[tuple[_Job, _Video]]:
+        return [(job, v) for job in self._jobs for v in job.videos if v.decoder == decoder and not v.ended]
 
     def _receive(self, video: _Video, events: Sequence[Event]) -> None:
         for event in events:
@@ -259,11 +264,11 @@ class DecodeQueue:
         return self._ask(decoder, job, videos)
 
     def _under_way(self, decoder: int) -> tuple[_Job, _Video] | None:
-        for job in self._jobs:
-            for video in itertools.islice(job.videos, job.head, None):
-                if video.decoder == decoder and not video.ended and not video.asked_to_end:
-                    return job, video
-        return None
+        """The video that the decoder was asked for in part."""
+        job, video = self._in_part.get(decoder, (None, None))
+        if job is None or video is None or video.decoder != decoder or video.ended or video.asked_to_end:
+            return None
+        return job, video
 
     def _has_alone(self, decoder: int) -> bool:
         return any(v.alone for number in self._decoders[decoder] for v in self._open[number].videos)
@@ -271,9 +276,9 @@ class DecodeQueue:
     def _unassigned(self) -> tuple[_Job, tuple[_Video, ...]] | None:
         """The next videos for one call, in plan order: one, or several to be probed."""
         for job in self._jobs:
-            fresh = (
-                v for v in itertools.islice(job.videos, job.head, None) if v.decoder is None and not v.ended
-            )
+            while job.fresh < len(job.videos) and not _waits(job.videos[job.fresh]):
+                job.fresh += 1
+            fresh = (v for v in itertools.islice(job.videos, job.fresh, None) if _waits(v))
             first = next(fresh, None)
             if first is None:
                 continue
@@ -290,6 +295,8 @@ class DecodeQueue:
         for video in videos:
             video.decoder = decoder
             video.asked_to_end = max_clips is None
+        if max_clips is not None:
+            self._in_part[decoder] = (job, videos[0])
         number = next(self._numbers)
         parts = tuple(Part(v.video, v.ticket, v.before) for v in videos)
         call = DecodeCall(number, parts, job.request, max_clips)
@@ -305,7 +312,7 @@ class DecodeQueue:
         each = clip_bytes(request)
         video = videos[0]
         left = video.video.num_clips - video.before.num_clips - self._asked_not_there(video)
-        most = max(1, CHUNK_BYTES // each)
+        most = 1 if video.alone else max(1, CHUNK_BYTES // each)  # one that kills is asked clip by clip
         return (None, max(0, left) * each) if left <= most else (most, most * each)
 
     def _asked_not_there(self, video: _Video) -> int:
@@ -318,6 +325,10 @@ class DecodeQueue:
         if job.head >= len(job.videos) or job.videos[job.head] is not video or video.events:
             return False
         return not any(video in opened.videos for opened in self._open.values())
+
+
+def _waits(video: _Video) -> bool:
+    return video.decoder is None and not video.ended
 
 
 def clip_bytes(request: FrameRequest) -> int:

@@ -242,7 +242,10 @@ class _Run:
             elif isinstance(action, Commit):
                 self._ask(worker, worker.actor.commit.remote(action.key), self._settled)
             else:
-                worker.actor.recall.remote(action.key)
+                self._recall(worker, action.key)
+
+    def _recall(self, worker: _Worker, key: ShardKey) -> None:
+        self._ask(worker, worker.actor.recall.remote(key), lambda w, given: self._recalled(w, key, given))
 
     def _assign(self, worker: _Worker, key: ShardKey) -> None:
         shard = ray.put(self._store.shard(key))
@@ -279,14 +282,18 @@ class _Run:
             receipt = self._receipts[key] = outcome.receipt
             self._do(self._schedule.computed(worker.number, key, receipt.videos, receipt.failures))
         elif isinstance(outcome, Skipped):
-            if not outcome.recalled:
+            if not outcome.recalled:  # else the recall was answered long since
                 self._lost_race(key)
-            self._do(self._schedule.skipped(worker.number, key, recalled=outcome.recalled))
+                self._do(self._schedule.skipped(worker.number, key, recalled=False))
         else:
             self._raised(outcome)
             self._do(self._schedule.raised(worker.number, key, outcome.error))
             if self._schedule.failed_in_a_row >= MAX_FAILED_IN_A_ROW:
                 raise ShardError(f"{MAX_FAILED_IN_A_ROW} shards in a row failed; the last:\n{outcome.trace}")
+
+    def _recalled(self, worker: _Worker, key: ShardKey, given_back: bool) -> None:
+        if given_back:
+            self._do(self._schedule.skipped(worker.number, key, recalled=True))
 
     def _settled(self, worker: _Worker, settled: Settled) -> None:
         self._moved(worker)

@@ -82,7 +82,7 @@ class Worker:
         with self._lock:
             if key in self._recalled:
                 self._recalled.discard(key)
-                return self._skip(key, recalled=True)
+                return Skipped(key, recalled=True)
             self._under_way, self._clips = key, 0
         outcome = _caught(key, lambda: self._run(shard))
         self._under_way = None
@@ -90,15 +90,15 @@ class Worker:
 
     def _run(self, shard: Shard) -> Outcome:
         if self._store.is_committed(shard.key):
-            return self._skip(shard.key, recalled=False)
+            return self._skip(shard.key)
         result = self._compute(shard)
         self._computed[shard.key] = (shard, result)
         return Computed(Receipt.of(shard, result), self._take_notes())
 
-    def _skip(self, key: ShardKey, *, recalled: bool) -> Skipped:
+    def _skip(self, key: ShardKey) -> Skipped:
         if self._pool is not None:
             self._pool.forget(key)
-        return Skipped(key, recalled)
+        return Skipped(key, recalled=False)
 
     def _compute(self, shard: Shard) -> ShardResult:
         if self._running is None:
@@ -143,11 +143,15 @@ class Worker:
             self._pool.prefetch(shard, request)
 
     @in_group("control")
-    def recall(self, key: ShardKey) -> None:
-        """Give a shard back if it has not begun."""
+    def recall(self, key: ShardKey) -> bool:
+        """Give a shard back; false where it has begun already."""
         with self._lock:
-            if key != self._under_way:
-                self._recalled.add(key)
+            if key == self._under_way or key in self._computed:
+                return False
+            self._recalled.add(key)
+        if self._pool is not None:
+            self._pool.forget(key)
+        return True
 
     @in_group("control")
     def status(self) -> Status:
