@@ -19,11 +19,11 @@ Batches = Callable[[], Iterable[pa.RecordBatch]]
 """A stream of batches that can be read more than once."""
 
 _AIM_SHARDS = 64
-_MIN_SHARD_CLIPS, _MAX_SHARD_CLIPS = 32, 4096
+_MIN_SHARD_CLIPS, _MAX_SHARD_CLIPS = 16, 4096
 
 
 def auto_shard_clips(total_clips: int) -> int:
-    """Clips to aim for in a shard: some 64 shards, of 32 to 4096 clips."""
+    """Clips to aim for in a shard: some 64 shards, of 16 to 4096 clips."""
     return int(np.clip(-(-total_clips // _AIM_SHARDS), _MIN_SHARD_CLIPS, _MAX_SHARD_CLIPS))
 
 

@@ -40,8 +40,8 @@ def test_shards_are_consecutive_runs_without_a_gap_and_as_full_as_they_can_be(
 @given(st.integers(0, 10**9))
 def test_an_automatic_shard_is_within_bounds_and_makes_some_64(total: int) -> None:
     size = auto_shard_clips(total)
-    assert 32 <= size <= 4096
-    if 64 * 32 <= total <= 64 * 4096:
+    assert 16 <= size <= 4096
+    if 64 * 16 <= total <= 64 * 4096:
         assert 60 <= -(-total // size) <= 64
 
 
