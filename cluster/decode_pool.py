@@ -272,7 +272,7 @@ class DecodePool:
             return
         with self._changed:
             uri = self._queue.working_on(slot.number)
-        words = slot.decoder.last_words(slot.hello) if slot.hello is not None else ""
+        words = self._last_words(slot)
         death = slot.doomed or _death(error, words)
         log.warning(
             "a decode actor ended (%s) while it read %s: %s", death.error, uri or "nothing", death.message
@@ -283,6 +283,16 @@ class DecodePool:
         if not self._closed:
             slot.decoder.kill(None)
             self._start(slot.bundle)
+
+    def _last_words(self, slot: _Slot) -> str | None:
+        """They may have to come from another node; what the others say meanwhile is not held against them."""
+        if slot.hello is None:
+            return ""
+        asked_at = time.monotonic()
+        words = slot.decoder.last_words(slot.hello)
+        for other in self._slots.values():
+            other.beat_at += time.monotonic() - asked_at
+        return words
 
     def _look_at_all(self) -> None:
         now = time.monotonic()
@@ -333,10 +343,12 @@ class DecodePool:
         slot.resident = health.resident_bytes
 
 
-def _death(error: BaseException, words: str) -> Death:
-    """A decoder that ended without our doing: by a signal of its own making, or by another's hand."""
+def _death(error: BaseException, words: str | None) -> Death:
+    """A decoder that ended without our doing: by a signal of its own making, by another's hand, or with its node."""
     if words:
         return Death("DecoderCrashed", words)
+    if words is None:
+        return Death(_KILLED, "its node is gone", permanent=False, blame=False)
     return Death(_KILLED, f"killed from outside, or out of memory ({_first_line(error)})", permanent=False)
 
 

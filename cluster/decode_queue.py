@@ -278,7 +278,7 @@ class DecodeQueue:
         for job in self._jobs:
             while job.fresh < len(job.videos) and not _waits(job.videos[job.fresh]):
                 job.fresh += 1
-            fresh = (v for v in itertools.islice(job.videos, job.fresh, None) if _waits(v))
+            fresh = (v for v in map(job.videos.__getitem__, range(job.fresh, len(job.videos))) if _waits(v))
             first = next(fresh, None)
             if first is None:
                 continue

@@ -18,7 +18,7 @@ from cluster.decode_calls import Chunk, DecodeCall, Health, Hello
 
 _WORDS_BYTES = 4000
 _WORDS_LINES = 6
-_WORDS_SECONDS = 5.0
+_WORDS_SECONDS = 2.0
 
 
 class Decoder(Protocol):
@@ -38,8 +38,11 @@ class Decoder(Protocol):
         """End the process whatever it does; returns at once. Without ``hello`` it is known to be gone already."""
         ...
 
-    def last_words(self, hello: Hello) -> str:
-        """What a fatal signal left, and take it away; empty where the process was killed from outside."""
+    def last_words(self, hello: Hello) -> str | None:
+        """What a fatal signal left, and take it away.
+
+        Empty where the process was killed from outside; None where its node is gone, and nobody is to blame.
+        """
         ...
 
 
@@ -78,18 +81,22 @@ class RayDecoder:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(hello.pid, signal.SIGKILL)
 
-    def last_words(self, hello: Hello) -> str:
+    def last_words(self, hello: Hello) -> str | None:
         if self._words is not None:
             with self._words as f:
                 return in_one_line(f.read(_WORDS_BYTES))
         if hello.node_id == self._here:
             return ""
+        if not any(n["Alive"] and n["NodeID"] == hello.node_id for n in ray.nodes()):
+            return None
         strategy = NodeAffinitySchedulingStrategy(hello.node_id, soft=False)
         reader = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(words_in)
         try:
             return str(ray.get(reader.remote(hello.words_path), timeout=_WORDS_SECONDS))
-        except ray.exceptions.RayError as e:  # the node is gone, and the words with it
-            return f"its last words could not be read: {type(e).__name__}"
+        except ray.exceptions.GetTimeoutError:
+            return ""
+        except ray.exceptions.RayError:
+            return None
 
     def _hold_words(self, future: Future[Hello]) -> None:
         """Open the file for last words where it is on this node, and take its name away: nothing is left behind."""

@@ -11,6 +11,7 @@ Does not know Ray, time, or what is in a shard.
 
 from __future__ import annotations
 
+import random
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ class Schedule:
         self._workers: dict[int, _Worker] = {}
         self._computed: dict[ShardKey, int] = {}
         self._deaths: Counter[ShardKey] = Counter()
-        self._stopped = False
+        self._stopped = self._is_shuffled = False
         self.failed: dict[ShardKey, str] = {}
         self.failed_in_a_row = 0
 
@@ -132,6 +133,8 @@ class Schedule:
         self._end_lease(worker, key)
         if recalled:
             self._put_back([key])
+        else:
+            self._part_ways()
         return self._next()
 
     def raised(self, worker: int, key: ShardKey, error: str) -> list[Action]:
@@ -141,9 +144,18 @@ class Schedule:
         self.failed_in_a_row += 1
         return self._next()
 
-    def committed(self, worker: int, key: ShardKey) -> list[Action]:
-        """A shard's file is there, by this worker or by another process."""
+    def committed(self, worker: int, key: ShardKey, *, lost: bool = False) -> list[Action]:
+        """A shard's file is there, by this worker or, where ``lost``, by another process."""
         del self._computed[key]
+        if lost:
+            self._part_ways()
+        return self._next()
+
+    def not_committed(self, worker: int, key: ShardKey, error: str) -> list[Action]:
+        """Committing a shard ended in an exception: it is given up, the worker goes on."""
+        del self._computed[key]
+        self.failed[key] = error
+        self.failed_in_a_row += 1
         return self._next()
 
     def lost(self, worker: int, cause: str, *, blame: bool = True) -> list[Action]:
@@ -176,6 +188,14 @@ class Schedule:
         held = self._workers[worker]
         held.leases.remove(key)
         held.recalled.discard(key)
+
+    def _part_ways(self) -> None:
+        """Another run is at work on the store: take what is left in another order than it does."""
+        if not self._is_shuffled:
+            self._is_shuffled = True
+            left = list(self._pending)
+            random.shuffle(left)
+            self._pending = deque(left)
 
     def _put_back(self, keys: Sequence[ShardKey]) -> None:
         """Shards are pending again: first of all, but where they killed a worker before."""

@@ -77,13 +77,16 @@ def connect(options: RayOptions, *, object_store_bytes: int) -> Iterator[Session
         return
     address = address_of(options)
     started, before = time.monotonic(), set(psutil.Process().children())
-    with _signals_kept():
-        session = _start(object_store_bytes) if address == LOCAL else _join(address)
+    try:
+        with _signals_kept(), contextlib.redirect_stdout(sys.stderr):
+            session = _start(object_store_bytes) if address == LOCAL else _join(address)
+    except BaseException:
+        _end_processes([p for p in psutil.Process().children() if p not in before])
+        raise
     log.info("Ray at %s after %.1f s", address, time.monotonic() - started)
     daemons = [p for p in psutil.Process().children() if p not in before] if session.own else []
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # where Ray prints, which is not the command's answer
-            yield session
+        yield session
     except BaseException:
         _end(session, daemons, tidy=False)
         raise
@@ -93,11 +96,15 @@ def connect(options: RayOptions, *, object_store_bytes: int) -> Iterator[Session
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself when it starts, and ends the process on the spot."""
+    """Ray takes SIGTERM for itself when it starts, to end the process on the spot."""
     handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    except SystemExit as e:
+        raise KeyboardInterrupt(signal.SIGTERM) from e
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _start(object_store_bytes: int) -> Session:
@@ -128,26 +135,38 @@ def _join(address: str) -> Session:
     except ConnectionError as e:
         raise SettingsError(f"--ray {address}: no Ray cluster answers there: {e}") from e
     except (RuntimeError, OSError, ValueError, TimeoutError) as e:
+        if "mismatch" in str(e).lower():
+            raise SettingsError(f"--ray {address}: {e}") from e
         raise RetryableError(f"--ray {address}: {e}") from e
     return Session(False, "")
 
 
 def _end(session: Session, daemons: list[psutil.Process], *, tidy: bool) -> None:
     """Disconnect; of a Ray of our own see every process end, and take its folder of logs away where all went well."""
-    ours = [*daemons]
-    for daemon in daemons:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            ours += daemon.children(recursive=True)
-    ray.shutdown()
+    ours = _with_children(daemons)
+    with contextlib.redirect_stdout(sys.stderr):
+        ray.shutdown()
     if not session.own:
         return
-    _, alive = psutil.wait_procs(ours, timeout=_GONE_SECONDS)
-    for process in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    psutil.wait_procs(ours, timeout=_GONE_SECONDS)
+    _end_processes(ours)
     folder = Path(session.session_dir)
     if tidy and folder.is_relative_to(tempfile.gettempdir()) and folder.name.startswith("session_"):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _with_children(processes: list[psutil.Process]) -> list[psutil.Process]:
+    found = [*processes]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += process.children(recursive=True)
+    return found
+
+
+def _end_processes(processes: list[psutil.Process]) -> None:
+    for process in _with_children(processes):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def num_cores() -> int:

@@ -15,8 +15,10 @@ from schemas.cluster import RayOptions
 from schemas.errors import SettingsError
 
 _MOST_DECODERS = 16
-_HEADROOM = 1.25
-"""Decoding is given so much more than the teacher takes, for videos are uneven."""
+_MOST_PROBERS = 4
+_WORKER_BYTES = 0.7e9
+"""About what a process holds that has loaded torch and a small teacher."""
+_DECODER_BYTES = 0.15e9
 _LEAST_CLAIM = 0.001
 _RAY_UNITS = 10_000
 _ROUNDING = 1e-6
@@ -59,17 +61,26 @@ class Shape:
 
 @dataclass(frozen=True)
 class Size:
-    """A run's size: the shape of its workers, the least and the most of them."""
+    """A run's size: the shape of its workers, the least and the most of them, and the threads of each on CPUs."""
 
     shape: Shape
     least: int
     most: int
+    num_threads: int = 1
 
 
-def choose(nodes: Sequence[Node], options: RayOptions, *, device: str, decodes: bool = True) -> Size:
+def choose(
+    nodes: Sequence[Node],
+    options: RayOptions,
+    *,
+    device: str,
+    num_threads: int | None = None,
+    decodes: bool = True,
+) -> Size:
     """The size of a run on these nodes; what the options say stands.
 
-    ``decodes`` is false for work that opens files only to probe them: such a run has one small worker.
+    ``num_threads`` is what each worker's teacher was given to compute with on CPUs; ``decodes`` is false for work
+    that opens files only to probe them: such a run has one small worker.
 
     Raises
     ------
@@ -78,23 +89,31 @@ def choose(nodes: Sequence[Node], options: RayOptions, *, device: str, decodes: 
     """
     cpus, gpus = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
     asked = f"--device {device}" if device.startswith("cuda") else ""
-    if options.gpus_per_worker and decodes:
+    if options.gpus_per_worker:
         asked = asked or f"--gpus-per-worker {options.gpus_per_worker:g}"
     if asked and not gpus:
         raise SettingsError(f"{asked}: the cluster has no GPU (and {cpus:g} CPUs)")
     if not decodes:
-        decoders = options.decoders or int(min(4, max(1, cpus)))
-        share = _part(min(1.0, cpus / (decoders + 1)))
-        return Size(Shape(0.0, share, decoders, _or(options.cpus_per_decoder, share)), 1, 1)
+        return Size(_probe_shape(options, cpus), 1, 1, 1)
     per_worker = _or(options.gpus_per_worker, 1.0 if gpus and device != "cpu" else 0.0)
     if per_worker:
         shape = _gpu_shape(options, per_worker, cpus / gpus * per_worker)
-        most = max(1, sum(_gpu_workers(n.gpus, per_worker) for n in nodes))
+        most = sum(_gpu_workers(n.gpus, per_worker) for n in nodes)
+        threads = max(1, _floor(cpus / gpus * per_worker) - shape.decoders)
     else:
-        shape = _cpu_shape(options)
-        most = max(1, _floor(cpus / max(shape.total_cpus, _LEAST_CLAIM)))
-    least, most = options.worker_range or (1, most)
-    return Size(shape, least, most)
+        threads = max(1, _floor(_or(options.cpus_per_worker, 1.0)))
+        shape = _cpu_shape(options, num_threads or 1)
+        most = _floor(cpus / max(shape.total_cpus, _LEAST_CLAIM))
+    room = sum(_floor(n.memory / worker_bytes(shape, options)) for n in nodes if n.memory < math.inf)
+    if any(n.memory < math.inf for n in nodes):
+        most = min(most, room)
+    least, most = options.worker_range or (1, max(1, most))
+    return Size(shape, least, most, num_threads or threads)
+
+
+def worker_bytes(shape: Shape, options: RayOptions) -> float:
+    """About what a worker, its decode actors and its frames hold in memory."""
+    return _WORKER_BYTES + shape.decoders * _DECODER_BYTES + (options.buffer_mb << 20)
 
 
 def _gpu_workers(gpus: float, per_worker: float) -> int:
@@ -105,34 +124,34 @@ def _gpu_workers(gpus: float, per_worker: float) -> int:
 
 
 def _gpu_shape(options: RayOptions, gpus: float, cpus: float) -> Shape:
-    """A whole core a decoder, where the worker's share of the cores has so many; else what there is."""
-    own = _or(options.cpus_per_worker, _part(min(1.0, cpus / 2)))
-    room = max(cpus - own, _LEAST_CLAIM)
+    """A whole core a decoder, but for one that is the worker's, where its share of the cores has so many.
+
+    The worker itself claims next to nothing: its bundle has to lie where the GPU is, whatever lies there already.
+    """
+    own = _or(options.cpus_per_worker, _LEAST_CLAIM)
+    room = max(cpus - max(own, min(1.0, cpus / 2)), _LEAST_CLAIM)
     each = options.cpus_per_decoder
     fit = _MOST_DECODERS if each == 0 else _floor(room / (each or 1.0))
     decoders = options.decoders or min(_MOST_DECODERS, max(1, fit))
     return Shape(gpus, own, decoders, _or(each, _part(min(1.0, room / decoders))))
 
 
-def _cpu_shape(options: RayOptions) -> Shape:
-    decoders = options.decoders or 1
-    return Shape(
-        0.0, _or(options.cpus_per_worker, 0.5), decoders, _or(options.cpus_per_decoder, _part(0.5 / decoders))
-    )
+def _cpu_shape(options: RayOptions, num_threads: int) -> Shape:
+    """Half of what the teacher's threads could use for the worker, and half for its decode actors."""
+    decoders, half = options.decoders or 1, 0.5 * num_threads
+    each = _or(options.cpus_per_decoder, _part(half / decoders))
+    return Shape(0.0, _or(options.cpus_per_worker, half), decoders, each)
 
 
-def decoders_wanted(decode_ms: float, teacher_ms: float, most: int) -> int:
-    """Decode actors that keep one teacher busy; milliseconds a clip of each. At least 1, at most ``most``."""
-    if teacher_ms <= 0:
-        return most
-    return max(1, min(most, math.ceil(_HEADROOM * decode_ms / teacher_ms)))
+def _probe_shape(options: RayOptions, cpus: float) -> Shape:
+    each = options.cpus_per_decoder
+    fit = _floor((cpus - _LEAST_CLAIM) / each) if each else _floor(cpus)
+    decoders = options.decoders or max(1, min(_MOST_PROBERS, fit))
+    return Shape(0.0, _LEAST_CLAIM, decoders, _or(each, _part(min(1.0, (cpus - _LEAST_CLAIM) / decoders))))
 
 
-def shortage(nodes: Sequence[Node], size: Size, *, buffer_bytes: int, worker_bytes: float) -> str:
-    """Why the cluster cannot hold the least number of workers, with the numbers; empty where it can.
-
-    ``worker_bytes`` is what a worker is expected to hold in memory beside its frames.
-    """
+def shortage(nodes: Sequence[Node], size: Size, *, buffer_bytes: int) -> str:
+    """Why the cluster cannot hold the least number of workers, with the numbers; empty where it can."""
     shape, least = size.shape, size.least
     cpus, gpus = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
     memory, store = sum(n.memory for n in nodes), sum(n.object_store for n in nodes)
@@ -140,7 +159,7 @@ def shortage(nodes: Sequence[Node], size: Size, *, buffer_bytes: int, worker_byt
     checks = [
         ("CPUs", least * shape.total_cpus, cpus, 1.0),
         ("GPUs", least * shape.gpus, gpus, 1.0),
-        ("GB of memory", least * worker_bytes, memory, 1e9),
+        ("GB of memory", least * (_WORKER_BYTES + shape.decoders * _DECODER_BYTES), memory, 1e9),
         ("GB of object store", least * buffer_bytes, store, 1e9),
     ]
     found = [

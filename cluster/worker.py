@@ -23,13 +23,13 @@ from cluster.decode_pool import DecodePool, PoolSettings
 from cluster.decoders import RayDecoder
 from cluster.groups import in_group
 from cluster.notes import Notes
-from cluster.worker_calls import Computed, Outcome, Raised, Ready, Settled, Skipped, Status
+from cluster.worker_calls import Computed, Outcome, Raised, Ready, Settled, Skipped, Status, software
 from pipeline.counting import CountingFrames
 from pipeline.frames import NoFrames
 from pipeline.runner import Receipt
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.task import Task, TaskRun
-from schemas.errors import LocumError
+from schemas.errors import LocumError, SettingsError
 from schemas.shard import Shard, ShardKey, ShardResult
 
 log = logging.getLogger("locum.worker")
@@ -42,7 +42,6 @@ class WorkerSettings:
     pool: PoolSettings
     cpus_per_decoder: float
     folder: str
-    num_threads: int | None = None
 
 
 class Worker:
@@ -53,7 +52,8 @@ class Worker:
         self._notes = Notes()
         self._notes.attach()
         self._lock = threading.Lock()
-        self._recalled: set[ShardKey] = set()
+        self._recalled: set[int] = set()
+        self._begun = 0
         self._computed: dict[ShardKey, tuple[Shard, ShardResult]] = {}
         self._under_way: ShardKey | None = None
         self._clips = 0
@@ -67,6 +67,10 @@ class Worker:
         started = time.perf_counter()
         if Path(self._settings.folder).is_dir():
             os.chdir(self._settings.folder)  # factories and weights may be named by relative paths
+        if not ShardStore.is_store(self._store.url):
+            why = f"{self._store.url} cannot be seen from node {ray.util.get_node_ip_address()}"
+            fault = SettingsError(f"{why}: on several nodes the store must be where all of them reach it")
+            return Raised(ShardKey(0, 0), str(fault), "", fault)
         if self._task.request is not None:
             self._pool = DecodePool(self._make_decoder, self._settings.pool)
         running = _caught(ShardKey(0, 0), self._task.start)
@@ -74,14 +78,15 @@ class Worker:
             return running
         self._running = running
         me = ray.get_runtime_context().get_node_id()
-        return Ready(os.getpid(), me, time.perf_counter() - started, self._take_notes())
+        return Ready(os.getpid(), me, time.perf_counter() - started, software(), self._take_notes())
 
-    def run(self, shard: Shard) -> Outcome:
-        """Compute a shard, unless it was recalled or is committed already."""
+    def run(self, shard: Shard, lease: int) -> Outcome:
+        """Compute a shard, unless it was recalled or is committed already. Later leases have higher numbers."""
         key = shard.key
         with self._lock:
-            if key in self._recalled:
-                self._recalled.discard(key)
+            self._begun = lease
+            if lease in self._recalled:
+                self._recalled.discard(lease)
                 return Skipped(key, recalled=True)
             self._under_way, self._clips = key, 0
         outcome = _caught(key, lambda: self._run(shard))
@@ -143,12 +148,12 @@ class Worker:
             self._pool.prefetch(shard, request)
 
     @in_group("control")
-    def recall(self, key: ShardKey) -> bool:
+    def recall(self, key: ShardKey, lease: int) -> bool:
         """Give a shard back; false where it has begun already."""
         with self._lock:
-            if key == self._under_way or key in self._computed:
+            if lease <= self._begun:
                 return False
-            self._recalled.add(key)
+            self._recalled.add(lease)
         if self._pool is not None:
             self._pool.forget(key)
         return True

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 from pipeline.runner import Receipt
 from schemas.errors import LocumError
 from schemas.shard import ShardKey
+from schemas.targets import NUMERICS_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker has loaded its models. ``seconds`` is what that took."""
+    """A worker has loaded its models. ``seconds`` is what that took, ``software`` what it runs on."""
 
     pid: int
     node_id: str
     seconds: float
+    software: str
     notes: tuple[str, ...] = ()
 
 
@@ -67,3 +70,14 @@ class Status:
     waits_for: str
     resident_bytes: int
     notes: tuple[str, ...] = ()
+
+
+def software() -> str:
+    """The versions that must agree between the driver and its workers, for their numbers to."""
+    parts = []
+    for name in ("locum", "torch", "av", "numpy"):
+        try:
+            parts.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            parts.append(f"{name} of no known version")
+    return f"{', '.join(parts)}, epoch {NUMERICS_EPOCH}"

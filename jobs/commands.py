@@ -6,6 +6,7 @@ Each mirrors a function of the Python API in the module beside it. Heavy imports
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -64,7 +65,7 @@ def index(
     from jobs.runners import runner_for
 
     settings = _settings(max_hours)
-    with progress_display(quiet=quiet) as display, runner_for(cluster, local=local) as runner:
+    with progress_display(quiet=quiet) as display, runner_for(cluster, local=local, device="cpu") as runner:
         show = display.phase("index", "files")
         report = run_index(
             source, out, name=name, limit=limit, settings=settings, runner=runner, on_progress=show
@@ -83,6 +84,7 @@ def index(
         f"{report.unreadable} unreadable\n{report.store.url}"
     )
     emit(body, as_json=as_json, text=text)
+    _say_failed(report.summary.failed_shards)
     return EXIT_UNFINISHED if pending else EXIT_OK
 
 
@@ -136,7 +138,7 @@ def teach(
     compile
         Compile the teacher with torch.compile; costs some seconds once.
     num_threads
-        Threads of the teacher on the CPU; torch's default where not given.
+        Threads of each worker's teacher on the CPU. Where not given: one (a worker a core), or with --local all.
     shard_clips
         Clips a shard, the unit of retry and commit; chosen from the total where not given.
     max_attempts
@@ -184,7 +186,9 @@ def teach(
         guess = estimate(source, out, spec, options)
         emit(guess.to_json(), as_json=as_json, text=guess.to_text())
         return EXIT_OK
-    runner = runner_for(cluster, local=local, max_attempts=max_attempts)
+    runner = runner_for(
+        cluster, local=local, max_attempts=max_attempts, device=device, num_threads=num_threads
+    )
     with progress_display(quiet=quiet) as display, runner as running:
         report = run_teach(
             source,
@@ -201,9 +205,14 @@ def teach(
         from jobs.profile import profile_table
 
         print(profile_table(report.summary), file=sys.stderr)
-    for key, why in report.summary.failed_shards.items():
-        print(f"locum: shard {key} failed: {why}", file=sys.stderr)
+    _say_failed(report.index.summary.failed_shards, "of the index ")
+    _say_failed(report.summary.failed_shards)
     return EXIT_OK if report.complete else EXIT_UNFINISHED
+
+
+def _say_failed(shards: Mapping[Any, str], of: str = "") -> None:
+    for key, why in shards.items():
+        print(f"locum: shard {key} {of}failed: {why}", file=sys.stderr)
 
 
 def _settings(max_hours: float | None, transient: float = 0.1, damaged: float = 1.0) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 from pipeline.runner import Runner
 from schemas.cluster import RayOptions
@@ -11,8 +12,17 @@ from schemas.errors import SettingsError
 
 
 @contextmanager
-def runner_for(ray: RayOptions, *, local: bool, max_attempts: int = 3) -> Iterator[Runner]:
+def runner_for(
+    ray: RayOptions,
+    *,
+    local: bool,
+    max_attempts: int = 3,
+    device: str = "auto",
+    num_threads: int | None = None,
+) -> Iterator[Runner]:
     """A runner; what it started (a Ray of its own) goes away with the context.
+
+    What is printed meanwhile, by Ray or by a teacher, goes to stderr: it is not the command's answer.
 
     Raises
     ------
@@ -29,5 +39,6 @@ def runner_for(ray: RayOptions, *, local: bool, max_attempts: int = 3) -> Iterat
         return
     from cluster.runner import RayRunner
 
-    with RayRunner(ray, max_attempts=max_attempts) as runner:
+    runner = RayRunner(ray, max_attempts=max_attempts, device=device, num_threads=num_threads)
+    with redirect_stdout(sys.stderr), runner:
         yield runner

@@ -1,4 +1,4 @@
-"""How a run is spread over Ray. None of it changes a number in a store."""
+"""How a run is spread over Ray. It changes no number in a store, beyond the rounding of more or fewer threads."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class RayOptions(Spec):
     """Where Ray is, and how many of what it is to run."""
 
     ray: str | None = None
-    """'local' starts a Ray of the run's own and ends it after; 'auto' joins the cluster that this machine belongs to;
-    else the address of one. Where not given: the cluster inside a submitted job, 'local' everywhere else."""
+    """'local' starts a Ray of the run's own and ends it after; 'auto' joins the cluster that RAY_ADDRESS names or this
+    machine belongs to; else the address of one. Where not given: in a submitted job its cluster, 'local' elsewhere."""
     workers: str | None = None
-    """Workers, as N or LEAST:MOST: the run begins with the least and takes in others as they become ready. Where
-    not given: one a GPU, or one a CPU core where there are no GPUs."""
+    """Workers, as N or LEAST:MOST: the run begins when the least are ready and takes in others as they become so. Where
+    not given: one a GPU, or one a CPU core where there are no GPUs, as far as memory goes."""
     gpus_per_worker: float | None = Field(None, ge=0)
     """GPUs a worker; fractions share one. Where not given: 1 where there are GPUs, unless the device is 'cpu'."""
     cpus_per_worker: float | None = Field(None, ge=0)
     """CPUs a worker claims beside its decoders'."""
     decoders: int | None = Field(None, ge=1, le=256)
-    """Decode actors a worker. Where not given: one on CPUs; with GPUs as many as a short probe asks for."""
+    """Decode actors a worker. Where not given: one on CPUs; with GPUs as many as its share of the cores allows."""
     cpus_per_decoder: float | None = Field(None, ge=0)
     """CPUs a decode actor claims."""
     buffer_mb: int = Field(256, ge=8)
@@ -41,7 +41,7 @@ class RayOptions(Spec):
     shard_attempts: int = Field(3, ge=1)
     """Workers that a shard may cost before it is given up and reported."""
     wait_seconds: float = Field(60.0, ge=0)
-    """Seconds to wait for the least number of workers, for a cluster that can grow."""
+    """Seconds to wait until the least number of workers found a place, where others hold what they need."""
 
     @field_validator("workers")
     @classmethod

@@ -22,6 +22,9 @@ class ProbeTask:
     def request(self) -> ProbeRequest:
         return ProbeRequest(self.num_threads)
 
+    def on(self, *, gpu: bool, num_threads: int) -> ProbeTask:
+        return self
+
     def start(self) -> ProbeRun:
         return ProbeRun(self.request)
 

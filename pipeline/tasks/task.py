@@ -26,6 +26,10 @@ class Task(Protocol):
     @property
     def request(self) -> Request | None: ...
 
+    def on(self, *, gpu: bool, num_threads: int) -> Task:
+        """The same for a worker with or without a GPU of its own; what was said of device and threads stands."""
+        ...
+
     def start(self) -> TaskRun:
         """Load what is needed, in the process that will run it."""
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,10 @@ class TeachTask:
     @property
     def request(self) -> FrameRequest:
         return FrameRequest(self.spec.clip, self.spec.view, self.spec.decode)
+
+    def on(self, *, gpu: bool, num_threads: int) -> TeachTask:
+        device = "cpu" if self.device == "auto" and not gpu else self.device
+        return replace(self, device=device, num_threads=self.num_threads or num_threads)
 
     def start(self) -> TeachRun:
         from pipeline.models.teacher import Teacher

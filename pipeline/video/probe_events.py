@@ -10,8 +10,10 @@ from typing import Any
 
 from pipeline.frames import Delivered, Probed, VideoEnd
 from pipeline.identity import file_id
+from pipeline.video.attempts import MAX_PAUSE_SECONDS
 from pipeline.video.decoder import MediaInfo
 from pipeline.video.probe import probe
+from pipeline.video.pulse import PULSE
 from schemas.errors import VideoError
 from schemas.shard import Failure
 from schemas.video import Video
@@ -39,7 +41,9 @@ def probe_events(
                     Failure(video.video_id, video.uri, e.stage, e.cause, message, e.permanent, attempt, 1),
                 )
                 return
-        stop.wait(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+        pause = min(MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
+        with PULSE.waiting_for("a pause before the next attempt"):
+            stop.wait(pause * random.uniform(0.5, 1.5))
 
 
 def probe_file(video: Video, probe: Callable[[str], MediaInfo]) -> dict[str, Any]:
@@ -52,7 +56,8 @@ def probe_file(video: Video, probe: Callable[[str], MediaInfo]) -> dict[str, Any
     """
     started = time.perf_counter()
     try:
-        identity, method, size = file_id(video.uri, video.id_method)
+        with PULSE.waiting_for("storage"):
+            identity, method, size = file_id(video.uri, video.id_method)
     except Exception as e:  # whatever a storage library raises is a fault of the storage
         raise VideoError("open", f"{type(e).__name__}: {e}", permanent=False, cause=type(e).__name__) from e
     if size == 0:

@@ -10,11 +10,16 @@ from contextlib import contextmanager
 
 
 class Pulse:
-    """``beats`` rises while work is done; ``doing`` says what is being waited for, empty for the decoder itself."""
+    """``beats`` rises while work is done."""
 
     def __init__(self) -> None:
         self.beats = 0
-        self.doing = ""
+        self._waits: list[str] = []  # of several threads
+
+    @property
+    def doing(self) -> str:
+        """What is being waited for outside of this process, by any of its threads; empty where nothing is."""
+        return next(iter(self._waits[:1]), "")
 
     def beat(self) -> None:
         self.beats += 1
@@ -23,11 +28,11 @@ class Pulse:
     def waiting_for(self, what: str) -> Iterator[None]:
         """A wait for something outside of this process, which beats at its beginning and its end."""
         self.beats += 1
-        self.doing = what
+        self._waits.append(what)
         try:
             yield
         finally:
-            self.doing = ""
+            self._waits.remove(what)
             self.beats += 1
 
 

@@ -27,6 +27,7 @@ REQUEST = FrameRequest(
 )
 FRAMES = np.broadcast_to(np.uint8(0), (1, 1, 512, 512, 3))
 CLIPS = 12
+NODE_GONE = "the node is gone"
 LIMIT = 1000
 STALL = 0.4
 PATIENCE = 20.0
@@ -91,9 +92,9 @@ class FakeDecoder:
         self.killed_with.append(hello)
         self.die("it was killed")
 
-    def last_words(self, hello: Hello) -> str:
+    def last_words(self, hello: Hello) -> str | None:
         words, self.words = self.words, ""
-        return words
+        return None if words == NODE_GONE else words
 
     # what it does
 
@@ -370,6 +371,14 @@ def test_who_comes_after_a_decoder_was_condemned_is_not_blamed(world: World) -> 
     ends = read(world.pool(max_attempts=1, max_bytes=1), shard("a?late=1", "b", clips=1))
     assert ends == {"a": None, "b": None}
     assert len(world.made) == 2
+
+
+def test_who_was_read_on_a_node_that_went_is_not_blamed(world: World) -> None:
+    pool = world.pool(max_attempts=1)
+    pool.prefetch(shard("a?hang=1"), REQUEST)
+    assert wait_until(lambda: bool(world.made[0].open))
+    world.made[0].die("its node", NODE_GONE)
+    assert read(pool, shard("a?hang=1")) == {"a": None}
 
 
 def test_a_decoder_that_dies_of_nothing_is_replaced_and_nobody_blamed(world: World) -> None:

@@ -91,6 +91,36 @@ def test_a_shard_that_another_process_committed_is_nobodys() -> None:
     assert s.leases(0) == (B,) and s.num_waiting == 0
 
 
+def test_a_commit_that_raises_gives_the_shard_up() -> None:
+    s = schedule(A, B)
+    s.joined(0)
+    s.computed(0, A, 1, [])
+    s.not_committed(0, A, "OSError: no space left")
+    assert s.failed == {A: "OSError: no space left"} and s.failed_in_a_row == 1
+    s.computed(0, B, 1, [])
+    s.committed(0, B)
+    assert s.done
+
+
+@pytest.mark.parametrize("how", ["skipped", "committed"])
+def test_two_runs_on_one_store_part_ways(how: str) -> None:
+    keys = [ShardKey(1, n) for n in range(200)]
+    s = schedule(*keys, depth=1)
+    (first,) = s.joined(0)
+    if how == "skipped":
+        actions = s.skipped(0, first.key, recalled=False)
+    else:
+        s.computed(0, first.key, 1, [])
+        actions = s.committed(0, first.key, lost=True)
+    order = []
+    while not s.done:
+        for key in [*s.leases(0)]:
+            order.append(key)
+            s.computed(0, key, 1, [])
+            s.committed(0, key)
+    assert actions is not None and sorted(order) == keys[1:] and order[5:] != keys[6:]
+
+
 def test_what_was_under_way_when_a_worker_died_runs_last_and_alone() -> None:
     s = schedule(A, B, C, D)
     s.joined(0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.sizing import Node, Shape, Size, choose, decoders_wanted, shortage
+from cluster.sizing import Node, Shape, Size, choose, shortage
 from schemas.cluster import RayOptions
 from schemas.errors import SettingsError
 
@@ -18,11 +18,13 @@ def node(cpus: float, gpus: float = 0.0, memory: float = 64 * GB, object_store: 
 
 
 def size(*nodes: Node, device: str = "auto", decodes: bool = True, **options: object) -> Size:
-    return choose(nodes, RayOptions.model_validate(options), device=device, decodes=decodes)
+    threads = options.pop("num_threads", None)
+    given = RayOptions.model_validate(options)
+    return choose(nodes, given, device=device, num_threads=threads, decodes=decodes)  # type: ignore[arg-type]
 
 
-def missing(*nodes: Node, buffer: float = 0.25 * GB, worker: float = 0.7 * GB, **options: object) -> str:
-    return shortage(nodes, size(*nodes, **options), buffer_bytes=int(buffer), worker_bytes=worker)
+def missing(*nodes: Node, buffer: float = 0.25 * GB, **options: object) -> str:
+    return shortage(nodes, size(*nodes, **options), buffer_bytes=int(buffer))
 
 
 # -------------------------------------------------------------------- CPUs
@@ -51,6 +53,24 @@ def test_indexing_has_one_worker_that_fits_any_machine() -> None:
         assert (found.least, found.most) == (1, 1)
         assert found.shape.gpus == 0 and found.shape.total_cpus <= cpus
     assert size(node(64), decodes=False).shape.decoders == 4
+    for cpus in (2, 4):  # a claim that was given for decoding holds here too
+        found = size(node(cpus), decodes=False, cpus_per_decoder=1)
+        assert found.shape.decoders == cpus - 1
+        assert shortage([node(cpus)], found, buffer_bytes=0) == ""
+
+
+def test_threads_are_claimed_and_claims_are_threads() -> None:
+    assert size(node(8)).num_threads == 1
+    found = size(node(8), num_threads=4)
+    assert (found.num_threads, found.most, found.shape.total_cpus) == (4, 2, 4.0)
+    assert size(node(8), cpus_per_worker=2).num_threads == 2
+    assert size(node(8, gpus=1), num_threads=3).num_threads == 3
+
+
+def test_no_more_workers_than_memory_holds() -> None:
+    assert size(node(64, memory=12 * GB)).most == 10
+    assert size(node(64, memory=12 * GB), workers="20").most == 20
+    assert size(node(64, memory=0.1 * GB)).most == 1
 
 
 # -------------------------------------------------------------------- GPUs
@@ -59,8 +79,15 @@ def test_indexing_has_one_worker_that_fits_any_machine() -> None:
 def test_with_gpus_each_worker_has_its_share_of_the_cores_for_decoding() -> None:
     found = size(node(32, gpus=4), node(32, gpus=4))
     assert (found.least, found.most) == (1, 8)
-    assert found.shape == Shape(gpus=1.0, cpus=1.0, decoders=7, cpus_per_decoder=1.0)
-    assert found.shape.bundles == [{"CPU": 1.0, "GPU": 1.0}] + [{"CPU": 1.0}] * 7
+    assert found.shape == Shape(gpus=1.0, cpus=0.001, decoders=7, cpus_per_decoder=1.0)
+    assert found.shape.bundles == [{"CPU": 0.001, "GPU": 1.0}] + [{"CPU": 1.0}] * 7
+
+
+def test_every_gpu_finds_its_worker_a_place_where_other_nodes_have_most_cores() -> None:
+    """Decode actors may lie anywhere, the worker only with its GPU: whole cores taken there leave it room."""
+    found = size(node(32, gpus=8), *[node(64)] * 4)
+    assert found.most == 8 and found.shape.decoders == 16
+    assert found.most * found.shape.cpus < 1
 
 
 def test_fractions_share_a_gpu_and_its_cores() -> None:
@@ -111,7 +138,8 @@ def test_what_the_options_say_stands() -> None:
         cpus_per_decoder=0.5,
         workers="2:3",
     )
-    assert shape == Size(Shape(gpus=2.0, cpus=3.0, decoders=5, cpus_per_decoder=0.5), 2, 3)
+    assert (shape.least, shape.most) == (2, 3)
+    assert shape.shape == Shape(gpus=2.0, cpus=3.0, decoders=5, cpus_per_decoder=0.5)
     assert size(node(8), workers="3").most == 3
     assert size(node(8), cpus_per_worker=2, cpus_per_decoder=1.5, decoders=2).shape.total_cpus == 5
     assert size(node(8, gpus=1), gpus_per_worker=0).shape.gpus == 0
@@ -153,13 +181,13 @@ def test_a_shortage_says_what_is_wanted_and_what_there_is() -> None:
 
 def test_a_shortage_of_memory_is_in_gigabytes() -> None:
     text = missing(node(4, memory=1.5 * GB, object_store=0.2 * GB), workers="3")
-    assert "2.1 GB of memory where the cluster has 1.5" in text
+    assert "2.55 GB of memory where the cluster has 1.5" in text
     assert "0.75 GB of object store where the cluster has 0.2" in text
 
 
 def test_an_empty_cluster_is_too_small() -> None:
     for decodes in (True, False):
-        text = shortage([], size(decodes=decodes), buffer_bytes=0, worker_bytes=0.0)
+        text = shortage([], size(decodes=decodes), buffer_bytes=0)
         assert text.startswith("a worker (") and "has 0" in text
 
 
@@ -184,15 +212,4 @@ def test_by_default_a_worker_fits_any_cluster(cpus: list[int], gpus: int, device
     in_ray = sum(round(bundle["CPU"] * 10_000) for bundle in found.shape.bundles)  # it counts in such units
     assert found.most * in_ray <= sum(cpus) * 10_000
     assert found.most * found.shape.gpus <= gpus
-    assert shortage(nodes, found, buffer_bytes=1 << 28, worker_bytes=0.7e9) == ""
-
-
-# -------------------------------------------------------------------- decoders
-
-
-def test_decoders_keep_up_with_the_teacher() -> None:
-    assert decoders_wanted(decode_ms=40, teacher_ms=10, most=16) == 5
-    assert decoders_wanted(decode_ms=1, teacher_ms=100, most=16) == 1
-    assert decoders_wanted(decode_ms=0, teacher_ms=100, most=16) == 1
-    assert decoders_wanted(decode_ms=1000, teacher_ms=1, most=16) == 16
-    assert decoders_wanted(decode_ms=1, teacher_ms=0, most=7) == 7
+    assert shortage(nodes, found, buffer_bytes=1 << 28) == ""
