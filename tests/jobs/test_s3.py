@@ -31,6 +31,24 @@ def remote(s3_bucket: str, tmp_path: Path) -> str:
     return f"{s3_bucket}/archive"
 
 
+@pytest.mark.slow
+def test_on_ray(remote: str, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probing, decoding, weights and commits by actors, which find credentials and endpoint where the command does."""
+    from cluster.runner import RayRunner
+    from schemas.cluster import RayOptions
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    spec = tiny_spec(teacher=ModelRef(factory=FACTORY, weights=f"{remote}/teacher.safetensors"))
+    with RayRunner(RayOptions(ray="local", workers="1")) as runner:
+        report = teach(f"{remote}/m.csv", f"{s3_bucket}/out", spec, OPTIONS, runner=runner)
+    assert report.complete and not failures(report.store) and verify(report.store).clean
+    here = teach(str(tmp_path / "archive" / "m.csv"), str(tmp_path / "out"), spec, OPTIONS)
+    columns = ["end_us", "logits"]
+    order = [("end_us", "ascending"), ("entropy", "ascending")]
+    a, b = (read(r.store, [*columns, "entropy"]).sort_by(order).select(columns) for r in (report, here))
+    assert a.equals(b)
+
+
 def test_everything_on_s3(remote: str, s3_bucket: str, tmp_path: Path) -> None:
     spec = tiny_spec(teacher=ModelRef(factory=FACTORY, weights=f"{remote}/teacher.safetensors"))
     out = f"{s3_bucket}/out"
