@@ -13,7 +13,7 @@ from pipeline.store.shard_store import ShardStore
 
 @pytest.mark.slow
 def test_demo_runs_and_runs_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["demo", "-o", str(tmp_path / "out"), "--videos", "10", "--quiet"]
+    argv = ["demo", "-o", str(tmp_path / "out"), "--videos", "10", "--quiet", "--local"]
     assert run([*argv, "--json"]) == 0
     body = json.loads(capsys.readouterr().out)
     assert body["clean"] is True and body["complete"] is True and body["videos"] == 10
