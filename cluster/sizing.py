@@ -85,7 +85,7 @@ def choose(
     Raises
     ------
     SettingsError
-        If there is no GPU where one is asked for.
+        If there is no GPU where one is asked for, or a certain one is.
     """
     cpus, gpus = sum(n.cpus for n in nodes), sum(n.gpus for n in nodes)
     asked = f"--device {device}" if device.startswith("cuda") else ""
@@ -93,6 +93,8 @@ def choose(
         asked = asked or f"--gpus-per-worker {options.gpus_per_worker:g}"
     if asked and not gpus:
         raise SettingsError(f"{asked}: the cluster has no GPU (and {cpus:g} CPUs)")
+    if ":" in device:
+        raise SettingsError(f"--device {device}: Ray gives each worker a GPU of its own; say --device cuda")
     if not decodes:
         return Size(_probe_shape(options, cpus), 1, 1, 1)
     per_worker = _or(options.gpus_per_worker, 1.0 if gpus and device != "cpu" else 0.0)

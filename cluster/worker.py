@@ -18,7 +18,6 @@ from typing import TypeVar
 
 import ray
 
-from cluster.decode_actor import resident_bytes
 from cluster.decode_pool import DecodePool, PoolSettings
 from cluster.decoders import RayDecoder
 from cluster.groups import in_group
@@ -162,9 +161,7 @@ class Worker:
     def status(self) -> Status:
         """How it goes."""
         waits_for = self._pool.waits_for if self._pool is not None and self._under_way else ""
-        return Status(
-            self._under_way, self._clips, waits_for, resident_bytes(os.getpid()), self._take_notes()
-        )
+        return Status(self._under_way, self._clips, waits_for, self._take_notes())
 
     @in_group("control")
     def close(self) -> None:

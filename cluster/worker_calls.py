@@ -68,7 +68,6 @@ class Status:
     key: ShardKey | None
     clips: int
     waits_for: str
-    resident_bytes: int
     notes: tuple[str, ...] = ()
 
 

@@ -142,7 +142,7 @@ def teach(
     shard_clips
         Clips a shard, the unit of retry and commit; chosen from the total where not given.
     max_attempts
-        How often to try a video that cannot be reached.
+        How often to try a video that cannot be reached, or that crashes its decoder, makes it hang or swell.
     max_transient_share
         Stop when more than this share of videos cannot be reached.
     max_damaged_share

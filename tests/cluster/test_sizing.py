@@ -121,6 +121,11 @@ def test_gpus_that_are_asked_for_and_not_there(device: str) -> None:
         size(node(12), device=device, gpus_per_worker=0.5)
 
 
+def test_no_certain_gpu_can_be_asked_for() -> None:
+    with pytest.raises(SettingsError, match="--device cuda:1.*say --device cuda"):
+        size(node(12, gpus=2), device="cuda:1")
+
+
 def test_cuda_without_a_gpu() -> None:
     with pytest.raises(SettingsError, match=r"--device cuda: the cluster has no GPU \(and 12 CPUs\)"):
         size(node(12), device="cuda")
