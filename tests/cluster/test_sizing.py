@@ -122,7 +122,7 @@ def test_gpus_that_are_asked_for_and_not_there(device: str) -> None:
 
 
 def test_no_certain_gpu_can_be_asked_for() -> None:
-    with pytest.raises(SettingsError, match="--device cuda:1.*say --device cuda"):
+    with pytest.raises(SettingsError, match=r"--device cuda:1.*say --device cuda"):
         size(node(12, gpus=2), device="cuda:1")
 
 
