@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import ctypes
 import time
 
 import torch
@@ -28,7 +27,7 @@ class Faulty(torch.nn.Module):
             raise OSError("on purpose")
         brightest = float(x_NCTHW.mean(dim=(1, 2, 3, 4)).max())
         if brightest > self.die_above:
-            os.kill(os.getpid(), signal.SIGSEGV)
+            ctypes.string_at(0)
         logits_NK = self.head(x_NCTHW.mean(dim=(3, 4)).flatten(1)) * 10
         return logits_NK * (float("nan") if brightest > self.nan_above else 1.0)
 
