@@ -6,7 +6,6 @@ stack in a file, the actor's last words. It keeps the video open between the cal
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import itertools
 import os
@@ -64,13 +63,6 @@ class DecodeActor:
     def health(self) -> Health:
         """A sign of life; it does not come while something holds the interpreter's lock."""
         return Health(PULSE.beats, PULSE.doing, resident_bytes(os.getpid()))
-
-    @in_group("health")
-    def leave(self) -> None:
-        """Take the file for last words away: the actor is about to be stopped."""
-        self._stop.set()
-        with contextlib.suppress(OSError):
-            os.unlink(self._words_path)
 
     def _next(self, part: Part, request: Request, max_clips: int | None) -> tuple[Event, ...]:
         if part.ticket != self._ticket:

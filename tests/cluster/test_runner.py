@@ -109,7 +109,7 @@ def test_killed_actors_are_replaced(
     assert killed
     assert report.complete and verify(report.store).clean and not report.summary.failed_shards
     assert report.counts.rows == report.counts.planned
-    assert values(report).drop_columns("logits").num_rows == values(here).num_rows
+    assert values(report).equals(values(here))  # the slow teacher has the weights of the quick one
 
 
 def _is_ours(process: psutil.Process) -> bool:
