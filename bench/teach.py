@@ -47,6 +47,7 @@ from schemas.targets import TargetSpec
 
 CONTENDERS = (
     "ideal",
+    "ideal_kept",
     "local",
     "ray",
     "ray_data_expert",

@@ -25,6 +25,7 @@ from cluster.notes import Notes
 from cluster.worker_calls import Computed, Outcome, Raised, Ready, Settled, Skipped, Status, software
 from pipeline.counting import CountingFrames
 from pipeline.frames import NoFrames
+from pipeline.models.memory import keep_freed_memory
 from pipeline.runner import Receipt
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.task import Task, TaskRun
@@ -64,6 +65,7 @@ class Worker:
     def start(self) -> Ready | Raised:
         """Load the models, and start the decoders meanwhile."""
         started = time.perf_counter()
+        keep_freed_memory()
         if Path(self._settings.folder).is_dir():
             os.chdir(self._settings.folder)  # factories and weights may be named by relative paths
         if not ShardStore.is_store(self._store.url):

@@ -33,8 +33,10 @@ def runner_for(
         if ray.ray is not None or ray.workers is not None:
             raise SettingsError("--local runs in this process: it does not go with --ray or --workers")
         from pipeline.local_runner import LocalRunner
+        from pipeline.models.memory import keep_freed_memory
         from pipeline.video.frame_source import LocalFrameSource
 
+        keep_freed_memory()
         yield LocalRunner(lambda: LocalFrameSource(max_attempts=max_attempts))
         return
     from cluster.runner import RayRunner

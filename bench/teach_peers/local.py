@@ -1,15 +1,17 @@
-"""Locum in one process: `jobs.teach.teach` with the LocalRunner, over an index made beforehand."""
+"""Locum in one process: `jobs.teach.teach` as ``--local`` runs it, over an index made beforehand."""
 
 from __future__ import annotations
 
 from bench.teach_peers import models
 from bench.teach_peers.marks import DONE, note
 from bench.teach_peers.work import Work
+from jobs.runners import runner_for
 from jobs.teach import TeachOptions, teach
 from pipeline.runner import Runner
+from schemas.cluster import RayOptions
 
 
-def run(runner: Runner | None = None) -> None:
+def run(runner: Runner) -> None:
     """Locum's whole job by ``runner``."""
     work = Work.load()
     models.quiet_builds = 1
@@ -24,4 +26,5 @@ def run(runner: Runner | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run()
+    with runner_for(RayOptions(), local=True) as local:
+        run(local)

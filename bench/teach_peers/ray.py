@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from bench.teach_peers.local import run
+from jobs.runners import runner_for
+from schemas.cluster import LOCAL, RayOptions
 
 
 def main() -> None:
-    from cluster.runner import RayRunner
-    from schemas.cluster import LOCAL, RayOptions
-
-    with RayRunner(RayOptions(ray=LOCAL)) as runner:
+    with runner_for(RayOptions(ray=LOCAL), local=False) as runner:
         run(runner)
 
 
