@@ -3,7 +3,8 @@
     python -m bench.teach --rounds 5 --teacher light,heavy --size 320x240,1280x720 --seconds 15 [--poison 0.02] \
         [--contenders ideal,local,…] [--json results.json]
 
-Every contender does the same job (see `bench.teach_peers`) in processes of its own, with the files in the page cache.
+Every contender does the same job (see `bench.teach_peers`) in processes of its own, with the files in the page cache,
+in batches of 16 clips: what Locum's probe chooses for the light teacher, so that no contender gains by it alone.
 Each round runs all of them once, in an order that moves on by one. In the tables:
 
 ``work/s``    clips a second, from the first work until all rows are written; median over the rounds
@@ -71,11 +72,11 @@ class Case:
     spec: TargetSpec
     archive: Archive
     index: str
+    batch_size: int = 16
 
     def work(self, out: Path, options: dict[str, int]) -> Work:
-        return Work(
-            str(self.archive.table), self.index, str(out), self.spec.model_dump(mode="json"), options=options
-        )
+        spec = self.spec.model_dump(mode="json")
+        return Work(str(self.archive.table), self.index, str(out), spec, self.batch_size, options)
 
 
 def spec_of(teacher: str) -> TargetSpec:

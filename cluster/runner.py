@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
+from typing import cast
 
 import psutil
+import ray
 
 from cluster.run import Run
 from cluster.session import Session, address_of, connect, num_cores, num_gpus
 from cluster.sizing import Node, Size, choose, shortage
 from pipeline.frames import FrameRequest
-from pipeline.runner import OnProgress, RunSettings, RunSummary
+from pipeline.runner import K, OnProgress, RunSettings, RunSummary, T
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.task import Task
 from schemas.cluster import LOCAL, RayOptions
-from schemas.errors import SettingsError
+from schemas.errors import RetryableError, SettingsError
 
 log = logging.getLogger("locum.ray")
 
+_TRY_SECONDS = 120.0
 _STORE_MARGIN = 1.5
 _STORE_FLOOR = 100 << 20
 
@@ -79,10 +84,8 @@ class RayRunner:
         pending = store.pending()
         if not pending:
             return RunSummary()
-        session = self._connected()
-        size = self._size(session.nodes(), decodes=isinstance(task.request, FrameRequest))
+        session, size, task = self._sized(task)
         log.info("%d to %d workers, each %s", size.least, size.most, size.shape)
-        task = task.on(gpu=size.shape.gpus > 0, num_threads=size.num_threads)
         run = Run(
             session, size, self._options, self._max_attempts, task, store, settings, on_progress, pending
         )
@@ -90,6 +93,29 @@ class RayRunner:
             return run.run()
         finally:
             run.close()
+
+    def try_out(self, task: K, function: Callable[[K], T]) -> T:
+        """In this process where workers would be like it: on a Ray of its own without a GPU."""
+        session, size, task = self._sized(task)
+        if session.own and not size.shape.gpus:
+            return function(task)
+        there = ray.remote(
+            num_cpus=size.shape.bundles[0]["CPU"], num_gpus=size.shape.gpus, max_retries=0, max_calls=1
+        )(_call_in)
+        answer = there.remote(os.getcwd(), function, task)
+        try:
+            return cast(T, ray.get(answer, timeout=_TRY_SECONDS))
+        except ray.exceptions.RayTaskError as e:
+            raise e.cause from None
+        except (ray.exceptions.RayError, TimeoutError) as e:
+            ray.cancel(answer, force=True)
+            raise RetryableError(f"trying the teacher out on a worker: {e}") from e
+
+    def _sized(self, task: K) -> tuple[Session, Size, K]:
+        """The session, the size of a run of the task there, and the task as workers of that size run it."""
+        session = self._connected()
+        size = self._size(session.nodes(), decodes=isinstance(task.request, FrameRequest))
+        return session, size, task.on(gpu=size.shape.gpus > 0, num_threads=size.num_threads)
 
     def _connected(self) -> Session:
         """The session, opened with the first work. What cannot fit on this machine is refused before Ray is started."""
@@ -116,3 +142,10 @@ class RayRunner:
                 f"the work does not fit: {missing}. See --workers, --cpus-per-worker and the flags beside them"
             )
         return size
+
+
+def _call_in(folder: str, function: Callable[[K], T], task: K) -> T:
+    """In a process of a node; factories and weights may be named by paths relative to ``folder``."""
+    if os.path.isdir(folder):
+        os.chdir(folder)
+    return function(task)

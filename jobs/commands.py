@@ -97,7 +97,7 @@ def teach(
     limit: int | None = None,
     max_hours: float | None = None,
     dry_run: Flag = False,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     device: str = "auto",
     compile: Flag = False,
     num_threads: int | None = None,
@@ -132,7 +132,8 @@ def teach(
     dry_run
         Print videos, clips, shards, bytes and time, estimated from a few videos; write nothing.
     batch_size
-        Clips a batch. Halves itself where memory does not suffice.
+        Clips a batch: that with which the store was begun where not given, and for a new store the fastest, found by a
+        short probe. Halves itself where memory does not suffice.
     device
         'auto', 'cpu', 'cuda', 'cuda:1'.
     compile
@@ -166,9 +167,13 @@ def teach(
     from jobs.teach import TeachOptions
     from jobs.teach import teach as run_teach
 
-    _at_least("--batch-size", batch_size, 1)
     _at_least("--max-attempts", max_attempts, 1)
-    for flag, given in (("--limit", limit), ("--shard-clips", shard_clips), ("--num-threads", num_threads)):
+    for flag, given in (
+        ("--batch-size", batch_size),
+        ("--limit", limit),
+        ("--shard-clips", shard_clips),
+        ("--num-threads", num_threads),
+    ):
         if given is not None:
             _at_least(flag, given, 1)
     options = TeachOptions(

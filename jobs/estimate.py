@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +12,9 @@ from jobs.console import duration, size
 from jobs.index import sample_entries
 from pipeline.manifest import read_entries
 from pipeline.models.resolve import resolve_targets
-from pipeline.models.teacher import Teacher
 from pipeline.plan import auto_shard_clips
 from pipeline.store.shard_store import ShardStore
+from pipeline.tasks.teach import DEFAULT_BATCH
 from pipeline.video.backends import decoder_for
 from pipeline.video.probe import probe
 from schemas.clip import clip_spans, count_clips
@@ -82,9 +82,7 @@ def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> 
         entries = read_entries(source)
     entries = sample_entries(entries, options.limit)
     spec = resolve_targets(spec)
-    teacher = Teacher(
-        spec, device=options.device, batch_size=options.batch_size, num_threads=options.num_threads
-    )
+    teacher = replace(options, compile=False).task(spec).teacher()
     decoder = decoder_for(spec.decode)
     clips_each, decode_seconds, frames, unreadable = [], 0.0, [], 0
     sample = sample_entries(entries, _PROBED_VIDEOS)
@@ -112,6 +110,7 @@ def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> 
     row_bytes = (spec.teacher.num_classes or 0) * (
         2 if spec.logits.dtype == "float16" else 4
     ) + _ROW_OVERHEAD_BYTES
+    shard_clips = options.shard_clips or auto_shard_clips(clips, options.batch_size or DEFAULT_BATCH)
     return Estimate(
         source=source,
         fingerprint=spec.fingerprint(),
@@ -121,7 +120,7 @@ def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> 
         probed=sample.num_rows,
         unreadable=unreadable,
         clips=clips,
-        shards=-(-clips // (options.shard_clips or auto_shard_clips(clips))),
+        shards=-(-clips // shard_clips),
         store_bytes=clips * row_bytes,
         decode_ms_a_clip=decode_ms,
         teacher_ms_a_clip=teacher_ms,

@@ -7,9 +7,10 @@ Every step is resumable, so running the same call again after any interruption d
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -26,21 +27,27 @@ from pipeline.store.mend import retry
 from pipeline.store.read import write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import StoreCounts, count
-from pipeline.tasks.teach import TeachTask
+from pipeline.tasks.teach import DEFAULT_BATCH, TeachTask
 from pipeline.video.backends import decoder_for
 from pipeline.video.frame_source import LocalFrameSource
 from schemas.errors import RetryableError
 from schemas.shard import SUPERSEDED
 from schemas.targets import TargetSpec
 
+log = logging.getLogger("locum.teach")
+
 
 @dataclass(frozen=True)
 class TeachOptions:
-    """How to run; none of these changes a number in the store (batch size: beyond rounding)."""
+    """How to run; none of these changes a number in the store (batch size: beyond rounding).
+
+    ``batch_size`` is that with which the store was begun, where not given, and for a new store the fastest of a short
+    probe.
+    """
 
     name: str = "targets"
     limit: int | None = None
-    batch_size: int = 8
+    batch_size: int | None = None
     device: str = "auto"
     compile: bool = False
     num_threads: int | None = None
@@ -49,7 +56,7 @@ class TeachOptions:
     settings: RunSettings = field(default_factory=RunSettings)
 
     def task(self, spec: TargetSpec) -> TeachTask:
-        return TeachTask(spec, self.batch_size, self.device, self.compile, self.num_threads)
+        return TeachTask(spec, self.batch_size or DEFAULT_BATCH, self.device, self.compile, self.num_threads)
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,7 @@ class TeachReport:
     added: NextGeneration
     summary: RunSummary
     counts: StoreCounts
+    batch_size: int
 
     @property
     def complete(self) -> bool:
@@ -76,6 +84,7 @@ class TeachReport:
             "complete": self.complete,
             "videos": self.counts.videos,
             "planned": self.counts.planned,
+            "batch_size": self.batch_size,
             "rows": self.counts.rows,
             "quarantined_rows": self.counts.quarantined_rows,
             "quarantined_videos": self.counts.quarantined_videos,
@@ -129,13 +138,34 @@ def teach(
         on_progress=on_index_progress,
     )
     store = open_targets(out, options.name, spec)
-    added = add_videos(store, catalog(indexed.store, indexed.entries), spec, options.shard_clips, source)
     runner = runner or LocalRunner(lambda: LocalFrameSource(max_attempts=options.max_attempts))
+    batch_size = options.batch_size or begun_with(store) or _tried_batch(runner, options.task(spec))
+    videos = catalog(indexed.store, indexed.entries)
+    added = add_videos(store, videos, spec, options.shard_clips, source, batch_size=batch_size)
+    if options.batch_size is None:  # another process may have begun the store meanwhile
+        batch_size = begun_with(store) or batch_size
+    options = replace(options, batch_size=batch_size)
     settings = options.settings.less(time.monotonic() - started)
     summary = runner.run(options.task(spec), store, settings, on_progress)
     if summary.shards or summary.lost_races:
         write_quarantine(store)
-    return TeachReport(store, indexed, added, summary, count(store))
+    return TeachReport(store, indexed, added, summary, count(store), batch_size)
+
+
+def begun_with(store: ShardStore) -> int | None:
+    """The batch size with which a store's first videos were planned; None where there are none."""
+    plans = store.plans()
+    return int(plans[0].header.notes.get("batch_size", DEFAULT_BATCH)) if plans else None
+
+
+def _tried_batch(runner: Runner, task: TeachTask) -> int:
+    from pipeline.tasks.batch_probe import probe_batch
+
+    try:
+        return runner.try_out(task, probe_batch)
+    except RetryableError as e:
+        log.warning("batches of %d clips, for the best size could not be measured: %s", DEFAULT_BATCH, e)
+        return DEFAULT_BATCH
 
 
 def open_targets(out: str, name: str, spec: TargetSpec) -> ShardStore:
@@ -154,7 +184,13 @@ def without_secrets(url: str | None) -> str | None:
 
 
 def add_videos(
-    store: ShardStore, videos: pa.Table, spec: TargetSpec, shard_clips: int | None, source: str
+    store: ShardStore,
+    videos: pa.Table,
+    spec: TargetSpec,
+    shard_clips: int | None,
+    source: str,
+    *,
+    batch_size: int = DEFAULT_BATCH,
 ) -> NextGeneration:
     """Plan what of ``videos`` is new to the store.
 
@@ -178,10 +214,11 @@ def add_videos(
             known=known,
             removed=store.tombstones(),
             shard_clips=shard_clips,
+            batch_size=batch_size,
         )
         if added.is_empty:
             return added
-        notes = {"source": without_secrets(source)}
+        notes = {"source": without_secrets(source), "batch_size": batch_size}
         if store.add_plan(added.rows(), notes=notes, after=known.generations) is not None:
             if added.amended:
                 retry(store, stage=SUPERSEDED)  # of videos whose bytes are back

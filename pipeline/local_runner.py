@@ -15,11 +15,13 @@ from pipeline.counting import CountingFrames
 from pipeline.frames import FrameSource, Request
 from pipeline.runner import (
     MAX_FAILED_IN_A_ROW,
+    K,
     OnProgress,
     Progress,
     Receipt,
     RunSettings,
     RunSummary,
+    T,
     pending_clips,
 )
 from pipeline.store.shard_store import ShardStore
@@ -58,6 +60,9 @@ class LocalRunner:
                 running.close()
         finally:
             frames.close()
+
+    def try_out(self, task: K, function: Callable[[K], T]) -> T:
+        return function(task)
 
 
 class _Loop:

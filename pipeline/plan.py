@@ -22,9 +22,13 @@ _AIM_SHARDS = 64
 _MIN_SHARD_CLIPS, _MAX_SHARD_CLIPS = 16, 4096
 
 
-def auto_shard_clips(total_clips: int) -> int:
-    """Clips to aim for in a shard: some 64 shards, of 16 to 4096 clips."""
-    return int(np.clip(-(-total_clips // _AIM_SHARDS), _MIN_SHARD_CLIPS, _MAX_SHARD_CLIPS))
+def auto_shard_clips(total_clips: int, batch_size: int = 1) -> int:
+    """Clips to aim for in a shard: some 64 shards, of 16 to 4096 clips.
+
+    Of two batches at least, for none goes over the end of a shard.
+    """
+    least = max(_MIN_SHARD_CLIPS, 2 * batch_size)
+    return int(np.clip(-(-total_clips // _AIM_SHARDS), least, max(least, _MAX_SHARD_CLIPS)))
 
 
 class ShardFiller:

@@ -68,10 +68,11 @@ def next_generation(
     known: Known | None = None,
     removed: Iterable[str] = (),
     shard_clips: int | None = None,
+    batch_size: int = 1,
 ) -> NextGeneration:
     """Decide what is new. ``videos`` has each video once."""
     look = _look_at(videos, clip, known if known is not None else Known.nothing(), removed)
-    size = shard_clips or auto_shard_clips(look.new_clips)
+    size = shard_clips or auto_shard_clips(look.new_clips, batch_size)
     return NextGeneration(
         new_videos=sum(int(m.sum()) for m in look.is_new),
         new_clips=look.new_clips,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pipeline.breaker import BreakerSettings
 from pipeline.store.shard_store import ShardStore
@@ -96,6 +96,9 @@ class RunSummary:
 
 OnProgress = Callable[[Progress], None]
 
+T = TypeVar("T")
+K = TypeVar("K", bound=Task)
+
 
 class Runner(Protocol):
     """Runs a task over everything pending in a store."""
@@ -115,6 +118,16 @@ class Runner(Protocol):
             If too many videos fail.
         LocumError
             If the settings or the storage do not allow to go on; what was committed stands.
+        """
+        ...
+
+    def try_out(self, task: K, function: Callable[[K], T]) -> T:
+        """What a function says of a task as this runner's workers would run it, called where they would.
+
+        Raises
+        ------
+        RetryableError
+            If it ended with its process, or took too long.
         """
         ...
 

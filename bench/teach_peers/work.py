@@ -39,7 +39,7 @@ class Work:
     index: str
     out: str
     spec: dict[str, Any]
-    batch_size: int = 8
+    batch_size: int = 16
     options: dict[str, int] = field(default_factory=dict)
     """Tuning that a contender may take, by name."""
     checkpoint: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, Self
 
 from pipeline.frames import FrameSource, Request
 from schemas.shard import Shard, ShardResult
@@ -26,7 +26,7 @@ class Task(Protocol):
     @property
     def request(self) -> Request | None: ...
 
-    def on(self, *, gpu: bool, num_threads: int) -> Task:
+    def on(self, *, gpu: bool, num_threads: int) -> Self:
         """The same for a worker with or without a GPU of its own; what was said of device and threads stands."""
         ...
 

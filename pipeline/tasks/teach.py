@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from pipeline.models.teacher import Teacher
 
 
+DEFAULT_BATCH = 8
+
+
 @dataclass(frozen=True)
 class TeachTask:
     """``spec`` determines the numbers; the rest only how fast they come."""
 
     spec: TargetSpec
-    batch_size: int = 8
+    batch_size: int = DEFAULT_BATCH
     device: str = "auto"
     compile: bool = False
     num_threads: int | None = None
@@ -43,17 +46,20 @@ class TeachTask:
         device = "cpu" if self.device == "auto" and not gpu else self.device
         return replace(self, device=device, num_threads=self.num_threads or num_threads)
 
-    def start(self) -> TeachRun:
+    def teacher(self) -> Teacher:
+        """The teacher, loaded in this process."""
         from pipeline.models.teacher import Teacher
 
-        teacher = Teacher(
+        return Teacher(
             self.spec,
             device=self.device,
             batch_size=self.batch_size,
             compile=self.compile,
             num_threads=self.num_threads,
         )
-        return TeachRun(self, teacher)
+
+    def start(self) -> TeachRun:
+        return TeachRun(self, self.teacher())
 
 
 @dataclass

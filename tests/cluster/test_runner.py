@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import pyarrow as pa
@@ -17,11 +18,13 @@ from cluster.runner import RayRunner
 from jobs.index import index
 from jobs.teach import TeachOptions, TeachReport, teach
 from pipeline.breaker import BreakerSettings
+from pipeline.models.resolve import resolve_targets
 from pipeline.runner import Progress, Runner, RunSettings
 from pipeline.store.read import read
 from pipeline.store.verify import verify
+from pipeline.tasks.teach import TeachTask
 from schemas.cluster import RayOptions
-from schemas.errors import CircuitOpenError, ModelError, SettingsError
+from schemas.errors import CircuitOpenError, ModelError, RetryableError, SettingsError
 from schemas.model import ModelRef
 from tests.tiny import make_archive, make_video, tiny_spec, write_manifest
 
@@ -67,6 +70,30 @@ def test_same_store_as_in_one_process(archive: Path, tmp_path: Path) -> None:
         "write",
     } <= spent.keys()
     assert spent["decode"] > 0 and spent["teacher"] > 0
+
+
+def test_a_task_is_tried_out_where_workers_run() -> None:
+    task = OPTIONS.task(resolve_targets(tiny_spec()))
+    with RayRunner(RayOptions()) as runner:
+        pid, tried = runner.try_out(task, seen_from_within)
+        assert pid != os.getpid()
+        assert tried == replace(task, device="cpu")
+        with pytest.raises(ModelError, match="not this one"):
+            runner.try_out(task, refuse)
+        with pytest.raises(RetryableError, match="trying the teacher out"):
+            runner.try_out(task, die)
+
+
+def seen_from_within(task: TeachTask) -> tuple[int, TeachTask]:
+    return os.getpid(), task
+
+
+def refuse(task: TeachTask) -> NoReturn:
+    raise ModelError("not this one")
+
+
+def die(task: TeachTask) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_decoders_may_be_several_and_the_buffer_small(archive: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +14,17 @@ import pytest
 
 from jobs.prune import prune
 from jobs.teach import TeachOptions, TeachReport, teach
+from pipeline.local_runner import LocalRunner
 from pipeline.runner import RunSettings
 from pipeline.store.mend import retry
 from pipeline.store.read import failures, read
 from pipeline.store.verify import count, verify
+from pipeline.tasks import batch_probe
 from pipeline.tasks.targets_table import derived_columns
+from pipeline.tasks.teach import DEFAULT_BATCH
+from pipeline.video.frame_source import LocalFrameSource
 from schemas.clip import ClipSpec, count_clips
-from schemas.errors import CircuitOpenError, ManifestError, ModelError
+from schemas.errors import CircuitOpenError, ManifestError, ModelError, RetryableError
 from schemas.model import ModelRef
 from schemas.targets import LogitsSpec, TargetSpec, ViewSpec
 from tests.tiny import FACTORY, make_archive, make_video, tiny_spec, write_manifest
@@ -100,6 +105,33 @@ def test_an_interrupted_run_is_finished_by_the_next(archive: Path, tmp_path: Pat
     assert done.counts.complete
     timings = ("decode_ms", "teacher_ms")
     assert read(done.store).drop_columns(timings).equals(read(whole.store).drop_columns(timings))
+
+
+def test_a_store_keeps_the_batch_that_it_was_begun_with(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_probe, "probe_batch", lambda task: 5)
+    assert run(archive, tmp_path / "out", batch_size=None).batch_size == 5
+    monkeypatch.setattr(batch_probe, "probe_batch", lambda task: pytest.fail("measured again"))
+    make_video(archive.parent / "videos" / "late.mp4", 55)
+    write_manifest(archive.parent, ["videos/v00.mp4", "videos/late.mp4"])
+    later = run(archive, tmp_path / "out", batch_size=None)
+    assert (later.batch_size, later.added.new_videos) == (5, 1)
+    assert run(archive, tmp_path / "out", batch_size=2).batch_size == 2
+    assert run(archive, tmp_path / "other", batch_size=3).batch_size == 3
+    assert run(archive, tmp_path / "other", batch_size=None).batch_size == 3
+
+
+def test_without_a_probe_the_default_batch_is_taken(archive: Path, tmp_path: Path) -> None:
+    class Untried(LocalRunner):
+        def try_out(self, task: object, function: object) -> NoReturn:
+            raise RetryableError("no worker")
+
+    runner = Untried(LocalFrameSource)
+    report = teach(
+        str(archive), str(tmp_path / "out"), tiny_spec(), TeachOptions(num_threads=1), runner=runner
+    )
+    assert (report.batch_size, report.complete) == (DEFAULT_BATCH, True)
 
 
 def test_time_limit_stops_between_shards_and_says_so(archive: Path, tmp_path: Path) -> None:
