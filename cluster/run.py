@@ -20,10 +20,12 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster.decode_pool import PoolSettings
-from cluster.place import Place, free_resources, stalled, waits
+from cluster.place import Place, stalled
 from cluster.schedule import Action, Assign, Commit, Schedule
 from cluster.session import Session
 from cluster.sizing import Size
+from cluster.tally import Tally
+from cluster.waiting import Waiting
 from cluster.worker import WorkerSettings, actor_class
 from cluster.worker_calls import Computed, Outcome, Raised, Ready, Settled, Skipped, Status, software
 from pipeline.admission import Admission
@@ -31,8 +33,6 @@ from pipeline.frames import FrameRequest
 from pipeline.runner import (
     MAX_FAILED_IN_A_ROW,
     OnProgress,
-    Progress,
-    Receipt,
     RunSettings,
     RunSummary,
     pending_clips,
@@ -49,7 +49,6 @@ _TICK_SECONDS = 0.5
 _STATUS_SECONDS = 2.0
 _MAX_FAILED_STARTS = 3
 _LEAVE_SECONDS = 5.0
-_SAY_STALL_SECONDS = 30.0
 
 
 class ShardError(RuntimeError):
@@ -92,12 +91,10 @@ class Run:
         self._least = min(size.least, len(pending))
         self._begun = False
         self._failed_starts = self._deaths_in_a_row = 0
-        self._receipts: dict[ShardKey, Receipt] = {}
-        self._summary = RunSummary()
-        self._shards_total, self._clips_total = len(pending), pending_clips(store, pending)
-        self._clips_done = 0
+        self._tally = Tally(len(pending), pending_clips(store, pending))
         self._stopped = False
-        self._started = self._waiting_since = self._moved_at = self._said_at = time.monotonic()
+        self._started = self._moved_at = now = time.monotonic()
+        self._waiting = Waiting(self._least, size.shape, options.wait_seconds, since=now, said_at=now)
         self._next_look = 0.0
 
     # ---------------------------------------------------------------- the loop
@@ -112,7 +109,7 @@ class Run:
                 self._look()
             if time.monotonic() >= self._next_look:
                 self._look()
-        s = self._summary
+        s = self._tally.summary
         s.failed_shards.update(self._schedule.failed)
         s.out_of_time = self._schedule.out_of_time
         s.seconds = time.monotonic() - self._started
@@ -177,11 +174,12 @@ class Run:
         if isinstance(outcome, Computed):
             self._deaths_in_a_row = 0
             self._note(outcome.notes)
-            receipt = self._receipts[key] = outcome.receipt
+            receipt = outcome.receipt
+            self._tally.computed(receipt)
             self._do(self._schedule.computed(place.number, key, receipt.videos, receipt.failures))
         elif isinstance(outcome, Skipped):
             if not outcome.recalled:  # else the recall was answered long since
-                self._lost_race(key)
+                self._tally.lost_race(key)
                 self._do(self._schedule.skipped(place.number, key, recalled=False))
         elif isinstance(
             outcome.fatal, RetryableError
@@ -198,17 +196,15 @@ class Run:
         self._moved(place)
         key = settled.key
         place.committing.discard(key)
-        receipt = self._receipts.pop(key)
         if settled.error is not None:
             error = settled.error
+            self._tally.not_committed(key)
             self._give_up(error, lambda: self._schedule.not_committed(place.number, key, error.error))
             return
         if settled.lost:
-            self._lost_race(key)
+            self._tally.lost_race(key)
         else:
-            self._summary.add(receipt)
-            self._summary.spend("write", settled.seconds)
-            self._clips_done += receipt.planned
+            self._tally.committed(key, settled.seconds)
         self._do(self._schedule.committed(place.number, key, lost=settled.lost))
         self._tick()
 
@@ -220,10 +216,6 @@ class Run:
         self._do(then())
         if self._schedule.failed_in_a_row >= MAX_FAILED_IN_A_ROW:
             raise ShardError(f"{MAX_FAILED_IN_A_ROW} shards in a row failed; the last:\n{raised.trace}")
-
-    def _lost_race(self, key: ShardKey) -> None:
-        self._summary.lost_races += 1
-        log.info("shard %s was committed by another process", key)
 
     def _note(self, notes: tuple[str, ...]) -> None:
         for note in notes:
@@ -272,7 +264,7 @@ class Run:
         place.ready, self._failed_starts = ready, 0
         self._moved(place)
         self._note(ready.notes)
-        self._summary.spend("start", ready.seconds)
+        self._tally.summary.spend("start", ready.seconds)
         log.info("worker %d is ready after %.1f s", place.number, time.monotonic() - place.asked_at)
         there = [p for p in self._places.values() if p.ready is not None]
         if self._begun or len(there) >= self._least:
@@ -297,7 +289,7 @@ class Run:
         log.warning("worker %d died holding %s: %s", place.number, holds, cause)
         if place.joined:
             actions = self._schedule.lost(place.number, cause, blame=blame)
-            self._receipts = {k: r for k, r in self._receipts.items() if self._schedule.is_computed(k)}
+            self._tally.keep(self._schedule.is_computed)
             self._do(actions)
         if self._deaths_in_a_row >= max(4 * self._options.shard_attempts, 2 * len(self._places)):
             raise RetryableError(
@@ -329,7 +321,6 @@ class Run:
             self._do(self._schedule.stop())
         for place in list(self._places.values()):
             self._watch(place, now)
-        self._require_least(now)
         self._say_what_is_waited_for(now)
         self._tick()
 
@@ -354,43 +345,19 @@ class Run:
         if before is None or (before.key, before.clips) != (status.key, status.clips):
             self._moved(place)
 
-    def _require_least(self, now: float) -> None:
-        """Give up where the least number of workers does not find its places in time."""
-        placed = sum(1 for p in self._places.values() if p.actor is not None)
-        if placed >= (1 if self._begun else self._least):
-            self._waiting_since = now
-        elif now - self._waiting_since > self._options.wait_seconds:
-            raise RetryableError(
-                f"{placed} of {self._least} workers found a place within {self._options.wait_seconds:g} s: "
-                f"{self._size.shape} each is wanted, and what is free is {free_resources()}"
-            )
-
     def _say_what_is_waited_for(self, now: float) -> None:
-        """Where nothing moves; and now and then where it does, but not all workers have found a place."""
-        if now - self._said_at < _SAY_STALL_SECONDS:
-            return
         places = list(self._places.values())
-        if now - self._moved_at >= _SAY_STALL_SECONDS:
-            self._said_at = now
-            for line in waits(places, {p.number: self._schedule.leases(p.number) for p in places}, now):
-                log.warning("nothing has moved for %.0f s: %s", now - self._moved_at, line)
-        elif any(p.actor is None and now - p.asked_at > _SAY_STALL_SECONDS for p in places):
-            self._said_at = now + 9 * _SAY_STALL_SECONDS
-            count = sum(p.actor is None for p in places)
-            log.info("%d more workers (%s each) find no place yet", count, self._size.shape)
+        why = self._waiting.too_long(sum(p.actor is not None for p in places), self._begun, now)
+        if why:
+            raise RetryableError(why)
+        leases = {p.number: self._schedule.leases(p.number) for p in places}
+        for line in self._waiting.stall(places, leases, self._moved_at, now):
+            log.warning("%s", line)
+        if text := self._waiting.unplaced(places, now):
+            log.info("%s", text)
 
     def _tick(self) -> None:
         if self._on_progress is None:
             return
-        under_way = sum(r.planned for r in self._receipts.values())
-        under_way += sum(p.status.clips for p in self._places.values() if p.status and p.status.key)
-        self._on_progress(
-            Progress(
-                shards_done=self._summary.shards,
-                shards_total=self._shards_total,
-                clips_done=min(self._clips_done + under_way, self._clips_total),
-                clips_total=self._clips_total,
-                quarantined=self._summary.quarantined_videos,
-                seconds=time.monotonic() - self._started,
-            )
-        )
+        under_way = sum(p.status.clips for p in self._places.values() if p.status and p.status.key)
+        self._on_progress(self._tally.progress(under_way, time.monotonic() - self._started))

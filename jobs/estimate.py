@@ -14,7 +14,7 @@ from pipeline.manifest import read_entries
 from pipeline.models.resolve import resolve_targets
 from pipeline.plan import auto_shard_clips
 from pipeline.store.shard_store import ShardStore
-from pipeline.tasks.teach import DEFAULT_BATCH
+from pipeline.tasks.batch_probe import probe_batch
 from pipeline.video.backends import decoder_for
 from pipeline.video.probe import probe
 from schemas.clip import clip_spans, count_clips
@@ -82,7 +82,9 @@ def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> 
         entries = read_entries(source)
     entries = sample_entries(entries, options.limit)
     spec = resolve_targets(spec)
-    teacher = replace(options, compile=False).task(spec).teacher()
+    options = replace(options, compile=False)
+    batch_size = options.batch_size or probe_batch(options.task(spec))
+    teacher = replace(options, batch_size=batch_size).task(spec).teacher()
     decoder = decoder_for(spec.decode)
     clips_each, decode_seconds, frames, unreadable = [], 0.0, [], 0
     sample = sample_entries(entries, _PROBED_VIDEOS)
@@ -101,16 +103,17 @@ def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> 
     if not frames:
         raise ManifestError(f"{source}: none of {sample.num_rows} sampled videos can be read")
     teacher.logits(frames[:1], seed=0)
+    batch = [frames[i % len(frames)] for i in range(batch_size)]
     started = time.perf_counter()
-    teacher.logits(frames, seed=0)
-    teacher_ms = (time.perf_counter() - started) * 1e3 / len(frames)
+    teacher.logits(batch, seed=0)
+    teacher_ms = (time.perf_counter() - started) * 1e3 / batch_size
     decode_ms = decode_seconds * 1e3 / len(frames)
     readable = len(clips_each) / sample.num_rows
     clips = round(float(np.mean(clips_each)) * entries.num_rows * readable)
     row_bytes = (spec.teacher.num_classes or 0) * (
         2 if spec.logits.dtype == "float16" else 4
     ) + _ROW_OVERHEAD_BYTES
-    shard_clips = options.shard_clips or auto_shard_clips(clips, options.batch_size or DEFAULT_BATCH)
+    shard_clips = options.shard_clips or auto_shard_clips(clips, batch_size)
     return Estimate(
         source=source,
         fingerprint=spec.fingerprint(),

@@ -238,7 +238,8 @@ def _hash_columns(columns: list[pa.Array]) -> U64:
 def _plan_rows(entries: pa.Table, ids: pa.Array, work: Bools, id_method: str) -> Iterator[pa.RecordBatch]:
     clips = work.astype(np.int32)
     shards = np.full(len(clips), -1, np.int32)
-    shards[work] = ShardFiller(auto_shard_clips(int(clips.sum()))).assign(clips[work])
+    total = int(clips.sum())
+    shards[work] = ShardFiller(auto_shard_clips(total), total).assign(clips[work])
     columns = [ids, pa.repeat(id_method, len(ids)), *entries.columns, pa.array(clips), pa.array(shards)]
     table = pa.Table.from_arrays(columns, schema=VIDEOS.plan_schema)
     if not work.all():

@@ -20,25 +20,30 @@ Batches = Callable[[], Iterable[pa.RecordBatch]]
 
 _AIM_SHARDS = 64
 _MIN_SHARD_CLIPS, _MAX_SHARD_CLIPS = 16, 4096
+_LAST_SHARD_CLIPS, _TAPER = 8, 16
 
 
 def auto_shard_clips(total_clips: int, batch_size: int = 1) -> int:
     """Clips to aim for in a shard: some 64 shards, of 16 to 4096 clips.
 
-    Of two batches at least, for none goes over the end of a shard.
+    Of two batches at least, for none goes over the end of a shard; but where there is little to do, that there are
+    shards for several workers counts for more.
     """
-    least = max(_MIN_SHARD_CLIPS, 2 * batch_size)
+    least = max(_MIN_SHARD_CLIPS, min(2 * batch_size, total_clips // 8))
     return int(np.clip(-(-total_clips // _AIM_SHARDS), least, max(least, _MAX_SHARD_CLIPS)))
 
 
 class ShardFiller:
     """Deals consecutive videos to shards: a shard is full when the next video would pass ``shard_clips``.
 
-    A video longer than that has a shard of its own. Numbers start at 0 and have no gap.
+    A video longer than that has a shard of its own. Numbers start at 0 and have no gap. With ``taper_clips``, the
+    clips of all videos, shards become smaller towards the end (a sixteenth of what is left, eight clips at least), so
+    that workers end at about the same time.
     """
 
-    def __init__(self, shard_clips: int) -> None:
-        self._limit, self._shard, self._held = shard_clips, 0, 0
+    def __init__(self, shard_clips: int, taper_clips: int | None = None) -> None:
+        self._most, self._left = shard_clips, taper_clips
+        self._limit, self._shard, self._held = self._next_limit(), 0, 0
 
     def assign(self, clips_N: NDArray[np.int32]) -> NDArray[np.int32]:
         """Shard number of each of the next N videos; (N,)."""
@@ -46,9 +51,17 @@ class ShardFiller:
         for i, n in enumerate(np.maximum(clips_N, 1).tolist()):  # one without clips takes time too
             if self._held and self._held + n > self._limit:
                 self._shard, self._held = self._shard + 1, 0
+                self._limit = self._next_limit()
             out[i] = self._shard
             self._held += n
+            if self._left is not None:
+                self._left -= n
         return out
+
+    def _next_limit(self) -> int:
+        if self._left is None:
+            return self._most
+        return min(self._most, max(_LAST_SHARD_CLIPS, -(-self._left // _TAPER)))
 
 
 def video_clips(batch: pa.RecordBatch, spec: ClipSpec) -> NDArray[np.int32]:

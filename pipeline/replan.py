@@ -73,6 +73,10 @@ def next_generation(
     """Decide what is new. ``videos`` has each video once."""
     look = _look_at(videos, clip, known if known is not None else Known.nothing(), removed)
     size = shard_clips or auto_shard_clips(look.new_clips, batch_size)
+
+    def filler() -> ShardFiller:
+        return ShardFiller(size, look.new_clips if shard_clips is None else None)
+
     return NextGeneration(
         new_videos=sum(int(m.sum()) for m in look.is_new),
         new_clips=look.new_clips,
@@ -82,7 +86,7 @@ def next_generation(
         num_bytes=look.num_bytes,
         duration_us=look.duration_us,
         shard_clips=size,
-        rows=lambda: _rows(videos, clip, size, look),
+        rows=lambda: _rows(videos, clip, filler(), look),
     )
 
 
@@ -174,8 +178,7 @@ def _settle_losses(look: _Look, seen_M: Bools, gone_M: Bools) -> None:
     look.superseded_P = np.flatnonzero(unseen & (lost == had))
 
 
-def _rows(videos: Batches, clip: ClipSpec, shard_clips: int, look: _Look) -> Iterator[pa.RecordBatch]:
-    filler = ShardFiller(shard_clips)
+def _rows(videos: Batches, clip: ClipSpec, filler: ShardFiller, look: _Look) -> Iterator[pa.RecordBatch]:
     for batch in _chosen(videos, look.is_new):
         clips = video_clips(batch, clip)
         yield with_work(batch, clips, filler.assign(clips))

@@ -37,11 +37,31 @@ def test_shards_are_consecutive_runs_without_a_gap_and_as_full_as_they_can_be(
 
 
 @settings(deadline=None)
-@given(st.integers(0, 10**9))
-def test_an_automatic_shard_is_within_bounds_and_makes_some_64(total: int) -> None:
-    size = auto_shard_clips(total)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=400), st.integers(1, 60), st.integers(1, 50))
+def test_shards_grow_smaller_towards_the_end_and_are_the_same_in_any_batches(
+    counts: list[int], limit: int, batch: int
+) -> None:
+    clips = np.array(counts, np.int32)
+    total = int(np.maximum(clips, 1).sum())
+    shards = ShardFiller(limit, total).assign(clips)
+    again = ShardFiller(limit, total)
+    parts = [again.assign(clips[i : i + batch]) for i in range(0, len(clips), batch)]
+    np.testing.assert_array_equal(np.concatenate(parts), shards)
+    held = np.bincount(shards, weights=np.maximum(clips, 1))
+    left = total - np.concatenate([[0], np.cumsum(held)[:-1]])
+    allowed = np.minimum(limit, np.maximum(8, np.ceil(left / 16)))
+    assert (held <= np.maximum(allowed, clips.max())).all()
+    first = np.flatnonzero(np.diff(shards)) + 1
+    assert (held[:-1] + np.maximum(clips[first], 1) > allowed[:-1]).all()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**9), st.integers(1, 512))
+def test_an_automatic_shard_is_within_bounds_and_makes_some_64(total: int, batch: int) -> None:
+    size = auto_shard_clips(total, batch)
     assert 16 <= size <= 4096
-    if 64 * 16 <= total <= 64 * 4096:
+    assert size >= min(2 * batch, total // 8)
+    if 64 * 2 * max(batch, 8) <= total <= 64 * 4096:
         assert 60 <= -(-total // size) <= 64
 
 
