@@ -1,6 +1,7 @@
 """A script around torch's DataLoader: worker processes decode, the main process scores, one Parquet file at the end.
 
-Tuned: a worker a core, bad files skipped. `bench.teach_peers.dataloader_default` is the same with torch's defaults.
+Tuned: a worker a core, batches as for all, bad files skipped. `bench.teach_peers.dataloader_default` is the same with
+torch's own defaults: decoding in the main process, a clip a batch, all threads.
 """
 
 from __future__ import annotations
@@ -40,10 +41,8 @@ class Clips(IterableDataset[dict[str, Any]]):
             yield from self._decode(self._spec, row["uri"], row["duration_us"])
 
 
-def run(work: Work, workers: int, threads: int | None, decode: Decode) -> None:
-    loader = DataLoader(
-        Clips(work, decode), batch_size=work.batch_size, num_workers=workers, collate_fn=columns_of
-    )
+def run(work: Work, decode: Decode, threads: int | None, **tuning: int) -> None:
+    loader = DataLoader(Clips(work, decode), collate_fn=columns_of, **tuning)
     scorer = Scorer(work.target_spec, work.batch_size, threads)
     batches: list[Columns] = [scorer(batch) for batch in loader]
     write_rows(batches, Path(work.out) / "all.parquet")
@@ -53,10 +52,10 @@ def run(work: Work, workers: int, threads: int | None, decode: Decode) -> None:
 def main(default: bool = False) -> int:
     work = Work.load()
     if default:
-        run(work, 0, None, clips_of)
+        run(work, clips_of, None)
     else:
-        options = work.options
-        run(work, options.get("workers", 2), options.get("threads", 2), readable_clips_of)
+        threads, workers = work.options.get("threads", 2), work.options.get("workers", 2)
+        run(work, readable_clips_of, threads, num_workers=workers, batch_size=work.batch_size)
     return 0
 
 
