@@ -309,7 +309,7 @@ class DecodeQueue:
         """Clips to ask for, None for all that are left; and their bytes."""
         if not isinstance(request, FrameRequest):
             return None, 0
-        each = clip_bytes(request)
+        each = request.clip_bytes
         video = videos[0]
         left = video.video.num_clips - video.before.num_clips - self._asked_not_there(video)
         most = 1 if video.alone else max(1, CHUNK_BYTES // each)  # one that kills is asked clip by clip
@@ -331,12 +331,6 @@ def _waits(video: _Video) -> bool:
     return video.decoder is None and not video.ended
 
 
-def clip_bytes(request: FrameRequest) -> int:
-    """Bytes of the frames of one clip."""
-    view = request.view
-    return view.num_views * request.clip.num_frames * view.height * view.width * 3
-
-
 def num_bytes(event: Event) -> int:
     """Bytes of the frames of an event."""
-    return event.frames_VTHWC.nbytes if isinstance(event, Clip) else 0
+    return event.num_bytes if isinstance(event, Clip) else 0

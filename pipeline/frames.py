@@ -13,18 +13,37 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from schemas.clip import ClipSpan, ClipSpec
+from schemas.clip import ClipSpan, ClipSpec, clip_spans
 from schemas.shard import Failure, Shard
 from schemas.targets import DecodeSpec, ViewSpec
 
 
 @dataclass(frozen=True, slots=True)
+class Stream:
+    """More frames of the same clips: so many each, and what is seen of them."""
+
+    num_frames: int
+    view: ViewSpec
+
+
+@dataclass(frozen=True, slots=True)
 class FrameRequest:
-    """Which frames of a video a task wants, and in which shape."""
+    """Which frames of a video a task wants, and in which shape. Those of ``also`` come with them, of one decoding."""
 
     clip: ClipSpec
     view: ViewSpec
     decode: DecodeSpec
+    also: tuple[Stream, ...] = ()
+
+    @property
+    def clip_bytes(self) -> int:
+        """Bytes of the frames of one clip."""
+        streams = (Stream(self.clip.num_frames, self.view), *self.also)
+        return sum(s.view.num_views * s.num_frames * s.view.height * s.view.width * 3 for s in streams)
+
+    def spans(self, start_us: int, end_us: int) -> list[ClipSpan]:
+        """The clips of a stretch of a video, with the sample times of all streams."""
+        return clip_spans(start_us, end_us, self.clip, [stream.num_frames for stream in self.also])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +71,19 @@ class Delivered:
 
 
 @dataclass(slots=True)
+class StreamFrames:
+    """Frames of a further stream of a clip: uint8 RGB (views, time, height, width, colour); ``damage`` as of a clip."""
+
+    frames_VTHWC: np.ndarray
+    damage: str = ""
+
+
+@dataclass(slots=True)
 class Clip:
     """Decoded frames of one clip.
 
     ``frames_VTHWC`` is uint8 RGB: views, time, height, width, colour. ``damage`` says in words what is wrong
-    with the frames, and is empty where nothing is.
+    with the frames, and is empty where nothing is. ``also`` has those of each further stream, of the same decoding.
     """
 
     video_id: str
@@ -64,6 +91,12 @@ class Clip:
     frames_VTHWC: np.ndarray
     damage: str
     decode_ms: float
+    also: tuple[StreamFrames, ...] = ()
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all frames."""
+        return self.frames_VTHWC.nbytes + sum(stream.frames_VTHWC.nbytes for stream in self.also)
 
 
 @dataclass(slots=True)

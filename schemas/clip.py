@@ -11,6 +11,7 @@ spacing of a full clip and those past the end repeat the last frame, so motion k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,11 +49,15 @@ class ClipSpec(Spec):
 
 @dataclass(frozen=True, slots=True)
 class ClipSpan:
-    """One clip of a video: ``[start_us, end_us)`` and its sample times, all in microseconds of the file."""
+    """One clip of a video: ``[start_us, end_us)`` and its sample times, all in microseconds of the file.
+
+    ``also_us`` are the sample times of further streams of frames, each with a number of frames of its own.
+    """
 
     start_us: int
     end_us: int
     times_us: tuple[int, ...]
+    also_us: tuple[tuple[int, ...], ...] = ()
 
 
 # A remainder shorter than this share of a clip is not worth a clip of its own.
@@ -79,23 +84,24 @@ def count_clips_N(durations_us_N: np.ndarray, spec: ClipSpec) -> np.ndarray:
     return np.where(d <= 0, 0, whole).astype(np.int32)
 
 
-def clip_spans(start_us: int, end_us: int, spec: ClipSpec) -> list[ClipSpan]:
+def clip_spans(start_us: int, end_us: int, spec: ClipSpec, also: Sequence[int] = ()) -> list[ClipSpan]:
     """The clips of the stretch ``[start_us, end_us)``, sorted by start, without duplicates.
 
     Every clip lies inside the stretch, except that a stretch shorter than a clip gives the one clip
     ``[start_us, end_us)``. Sample times are the midpoints of ``num_frames`` equal parts of a full clip
-    length, clamped to the stretch.
+    length, clamped to the stretch; ``also`` holds the numbers of frames of further streams.
     """
     spans = []
     for offset in _starts(end_us - start_us, spec) if end_us > start_us else ():
         start = start_us + offset
-        spans.append(ClipSpan(start, min(start + spec.length_us, end_us), sample_times(start, end_us, spec)))
+        times, *more = (sample_times(start, end_us, spec.length_us, n) for n in (spec.num_frames, *also))
+        spans.append(ClipSpan(start, min(start + spec.length_us, end_us), times, tuple(more)))
     return spans
 
 
-def sample_times(start_us: int, limit_us: int, spec: ClipSpec) -> tuple[int, ...]:
+def sample_times(start_us: int, limit_us: int, length_us: int, num_frames: int) -> tuple[int, ...]:
     """Times of the frames of a clip that starts at ``start_us``; none is at or past ``limit_us``."""
-    n, length = spec.num_frames, spec.length_us
+    n, length = num_frames, length_us
     return tuple(min(start_us + (2 * i + 1) * length // (2 * n), limit_us - 1) for i in range(n))
 
 

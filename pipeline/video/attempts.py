@@ -18,7 +18,7 @@ from pipeline.frames import Clip, Delivered, FrameRequest, VideoEnd
 from pipeline.video.decoder import DecodedClip, Decoder
 from pipeline.video.pulse import PULSE
 from pipeline.video.same_bytes import CHANGED, CHANGED_WHILE_READ, require_bytes, require_unchanged
-from schemas.clip import ClipSpan, clip_spans
+from schemas.clip import ClipSpan
 from schemas.errors import VideoError
 from schemas.shard import Failure
 from schemas.video import Video
@@ -71,7 +71,7 @@ class VideoAttempts:
                 video.video_id, replace(known, video_id=video.video_id, missing_rows=video.num_clips)
             )
             return
-        spans = clip_spans(video.start_us, video.end_us, self._request.clip)
+        spans = self._request.spans(video.start_us, video.end_us)
         left = [span for span in spans if span.start_us > self._last_start_us]
         error = yield from self._all_attempts(left)
         if not self._stop.is_set():
@@ -122,7 +122,9 @@ class VideoAttempts:
             require_unchanged(uri, token)
 
     def _clips(self, uri: str, spans: Sequence[ClipSpan]) -> Iterator[Clip]:
-        decoded = self._decoder.decode(uri, spans, self._request.view, self._request.decode)
+        request = self._request
+        also = [stream.view for stream in request.also]
+        decoded = self._decoder.decode(uri, spans, request.view, request.decode, also)
         while not self._stop.is_set():
             began = time.thread_time()
             clip = next(decoded, None)
@@ -135,7 +137,8 @@ class VideoAttempts:
         if clip.damage:
             self._num_damaged += 1
             self._damage = self._damage or clip.damage
-        return Clip(self._video.video_id, clip.span, clip.frames_VTHWC, clip.damage, decode_ms)
+        video_id = self._video.video_id
+        return Clip(video_id, clip.span, clip.frames_VTHWC, clip.damage, decode_ms, clip.also)
 
     def _failure(self, num_planned: int, error: VideoError | None) -> Failure | None:
         missing = num_planned - self._num_yielded

@@ -47,9 +47,16 @@ Opener = Callable[[Media, PacketScan], NumberedFrames]
 
 
 def decode_by_number(
-    backend: str, opener: Opener, uri: str, spans: Sequence[ClipSpan], view: ViewSpec, decode: DecodeSpec
+    backend: str,
+    opener: Opener,
+    uri: str,
+    spans: Sequence[ClipSpan],
+    views: Sequence[ViewSpec],
+    decode: DecodeSpec,
 ) -> Iterator[DecodedClip]:
     """`pipeline.video.decoder.Decoder.decode` by ``opener``, which opens what has passed every check.
+
+    ``views`` has one for each stream of frames.
 
     Raises
     ------
@@ -62,8 +69,9 @@ def decode_by_number(
     with open_media(uri) as media:
         scan = scan_packets(media)
         require_known_right(backend, scan, uri)
-        batches = _Batches(backend, opener, media, scan, _needed(spans, scan), view, decode)
-        sampler: Sampler[int] = Sampler(spans, batches.views)
+        batches = _Batches(backend, opener, media, scan, _needed(spans, scan))
+        scalers = [_Scaler(batches, scan, view, decode) for view in views]
+        sampler: Sampler[int] = Sampler(spans, *(scaler.views for scaler in scalers))
         for number, (time_us, length_us) in enumerate(zip(*_as_ints(scan), strict=True)):
             yield from sampler.push(TimedFrame(time_us, length_us, number, scan.damage[number]))
             if sampler.next_time_us is None:
@@ -77,24 +85,18 @@ def _as_ints(scan: PacketScan) -> tuple[list[int], list[int]]:
 
 def _needed(spans: Sequence[ClipSpan], scan: PacketScan) -> list[int]:
     """Numbers of the frames that the samples of ``spans`` show, rising, each once."""
-    samples = np.array([time_us for span in spans for time_us in span.times_us], np.int64)
+    streams = [times for span in spans for times in (span.times_us, *span.also_us)]
+    samples = np.array([time_us for times in streams for time_us in times], np.int64)
     places = np.searchsorted(scan.times_us_N, samples, side="right") - 1
     numbers: list[int] = np.unique(np.clip(places, 0, None)).tolist()
     return numbers
 
 
 class _Batches:
-    """Views of frames by number. Opens the video at the first; fetches a batch when it is asked for its first."""
+    """Whole frames by number. Opens the video at the first; fetches a batch when it is asked for its first."""
 
     def __init__(
-        self,
-        backend: str,
-        opener: Opener,
-        media: Media,
-        scan: PacketScan,
-        needed: Sequence[int],
-        view: ViewSpec,
-        decode: DecodeSpec,
+        self, backend: str, opener: Opener, media: Media, scan: PacketScan, needed: Sequence[int]
     ) -> None:
         self._backend = backend
         self._opener = opener
@@ -104,15 +106,12 @@ class _Batches:
         self._size = max(1, min(BATCH_FRAMES, BATCH_BYTES // (scan.width * scan.height * 3)))
         self._frames: NumberedFrames | None = None
         self._held: dict[int, np.ndarray] = {}
-        self._layout = layout(scan.width, scan.height, scan.pixel_aspect, 0, view)
-        flags = Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-        self._interpolation = Interpolation[decode.interpolation.upper()] | flags
-        self._reformatter = VideoReformatter()
 
-    def views(self, number: int) -> np.ndarray:
+    def picture(self, number: int) -> np.ndarray:
+        """A whole frame (H, W, 3). Numbers rise, but for one that is asked for again."""
         if number not in self._held:
             self._fetch(number)
-        return self._scaled(self._held[number])
+        return self._held[number]
 
     def _fetch(self, number: int) -> None:
         start = self._needed.index(number)
@@ -153,8 +152,20 @@ class _Batches:
         text = f"{self._backend} cannot decode {self._media.uri}: {reason[-200:]}; --decode.backend pyav may"
         return VideoError("decode", text, permanent=True, cause=type(error).__name__)
 
-    def _scaled(self, picture_HWC: np.ndarray) -> np.ndarray:
-        plan = self._layout
+
+class _Scaler:
+    """Makes the views of one stream."""
+
+    def __init__(self, batches: _Batches, scan: PacketScan, view: ViewSpec, decode: DecodeSpec) -> None:
+        self._batches = batches
+        self._layout = layout(scan.width, scan.height, scan.pixel_aspect, 0, view)
+        flags = Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+        self._interpolation = Interpolation[decode.interpolation.upper()] | flags
+        self._reformatter = VideoReformatter()
+
+    def views(self, number: int) -> np.ndarray:
+        """Views (V, H, W, 3) of a frame."""
+        plan, picture_HWC = self._layout, self._batches.picture(number)
         if picture_HWC.shape[:2] != (plan.scaled_height, plan.scaled_width):
             frame: Any = VideoFrame.from_ndarray(np.ascontiguousarray(picture_HWC), format="rgb24")
             picture_HWC = self._reformatter.reformat(

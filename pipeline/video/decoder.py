@@ -8,17 +8,22 @@ from typing import Protocol
 
 import numpy as np
 
+from pipeline.frames import StreamFrames
 from schemas.clip import ClipSpan
 from schemas.targets import DecodeSpec, ViewSpec
 
 
 @dataclass(slots=True)
 class DecodedClip:
-    """Frames of one span: uint8 RGB (views, time, height, width, colour); ``damage`` says what is wrong."""
+    """Frames of one span: uint8 RGB (views, time, height, width, colour); ``damage`` says what is wrong.
+
+    ``also`` has those of each further stream, in the order of ``span.also_us``.
+    """
 
     span: ClipSpan
     frames_VTHWC: np.ndarray
     damage: str = ""
+    also: tuple[StreamFrames, ...] = ()
 
 
 class Decoder(Protocol):
@@ -33,9 +38,14 @@ class Decoder(Protocol):
     name: str
 
     def decode(
-        self, uri: str, spans: Sequence[ClipSpan], view: ViewSpec, decode: DecodeSpec
+        self,
+        uri: str,
+        spans: Sequence[ClipSpan],
+        view: ViewSpec,
+        decode: DecodeSpec,
+        also: Sequence[ViewSpec] = (),
     ) -> Iterator[DecodedClip]:
-        """Yield the clips of ``spans``.
+        """Yield the clips of ``spans``; ``also`` is what is seen of the frames of their further streams.
 
         Raises
         ------

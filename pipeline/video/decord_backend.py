@@ -49,10 +49,15 @@ class DecordDecoder:
         decord.logging.set_level(decord.logging.QUIET)
 
     def decode(
-        self, uri: str, spans: Sequence[ClipSpan], view: ViewSpec, decode: DecodeSpec
+        self,
+        uri: str,
+        spans: Sequence[ClipSpan],
+        view: ViewSpec,
+        decode: DecodeSpec,
+        also: Sequence[ViewSpec] = (),
     ) -> Iterator[DecodedClip]:
         """Yield the clips of ``spans``, which are sorted by start; see `by_number.decode_by_number`."""
-        yield from decode_by_number(self.name, _Frames, uri, spans, view, decode)
+        yield from decode_by_number(self.name, _Frames, uri, spans, (view, *also), decode)
 
 
 class _Frames:

@@ -205,4 +205,4 @@ class _Carry:
 
 
 def _num_bytes(event: Event) -> int:
-    return event.frames_VTHWC.nbytes if isinstance(event, Clip) else 0
+    return event.num_bytes if isinstance(event, Clip) else 0

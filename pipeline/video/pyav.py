@@ -47,7 +47,12 @@ class PyAVDecoder:
         self._seek = seek
 
     def decode(
-        self, uri: str, spans: Sequence[ClipSpan], view: ViewSpec, decode: DecodeSpec
+        self,
+        uri: str,
+        spans: Sequence[ClipSpan],
+        view: ViewSpec,
+        decode: DecodeSpec,
+        also: Sequence[ViewSpec] = (),
     ) -> Iterator[DecodedClip]:
         """Yield the clips of ``spans``, which are sorted by start, as soon as each is whole.
 
@@ -59,15 +64,16 @@ class PyAVDecoder:
         if not spans:
             return
         with open_media(uri) as media:
-            scaler = FrameScaler(media, view, decode)
-            sampler: Sampler[Any] = Sampler(spans, scaler.views)
+            scalers = [FrameScaler(media, each, decode) for each in (view, *also)]
+            sampler: Sampler[Any] = Sampler(spans, *(scaler.views for scaler in scalers))
             reader = FrameReader(media, may_seek=self._seek)
             yield from _fill(sampler, reader)
             if not reader.unproven:
                 _require_frames(reader, uri)
                 return
         with open_media(uri) as media:
-            scaler.media = media
+            for scaler in scalers:
+                scaler.media = media
             sampler.jump()
             reader = FrameReader(media, may_seek=False)
             yield from _fill(sampler, reader)

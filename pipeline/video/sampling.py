@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from pipeline.frames import StreamFrames
 from pipeline.video.decoder import DecodedClip
 from schemas.clip import ClipSpan
 
@@ -45,25 +46,36 @@ class TimedFrame(Generic[F]):
 
 @dataclass(slots=True)
 class _OpenClip:
+    """A clip under way. ``streams`` holds the frames (V, T, H, W, C) of each stream of which there are some."""
+
     span: ClipSpan
     missing: int
-    frames_VTHWC: np.ndarray | None = None
-    damage: list[str] = field(default_factory=list)
+    streams: dict[int, np.ndarray] = field(default_factory=dict)
+    damage: dict[int, list[str]] = field(default_factory=dict)
 
 
 class Sampler(Generic[F]):
     """Fills the clips of ``spans`` (sorted by start) from frames pushed in display order.
 
-    ``convert`` makes views (V, H, W, C) of a frame and is called at most once a frame.
+    ``convert`` makes views (V, H, W, C) of a frame and is called at most once a frame; ``also`` does the same for
+    each further stream of the spans.
     """
 
-    def __init__(self, spans: Sequence[ClipSpan], convert: Callable[[F], np.ndarray]) -> None:
-        self._convert = convert
-        self._clips = deque(_OpenClip(span, len(span.times_us)) for span in spans)
+    def __init__(
+        self,
+        spans: Sequence[ClipSpan],
+        convert: Callable[[F], np.ndarray],
+        *also: Callable[[F], np.ndarray],
+    ) -> None:
+        if any(len(span.also_us) != len(also) for span in spans):
+            raise ValueError(f"spans have other streams of frames than the {1 + len(also)} that are made")
+        self._converts = (convert, *also)
+        self._clips = deque(_OpenClip(span, sum(map(len, _streams(span)))) for span in spans)
         slots = sorted(
-            (time_us, clip, slot)
+            (time_us, clip, stream, slot)
             for clip, span in enumerate(spans)
-            for slot, time_us in enumerate(span.times_us)
+            for stream, times_us in enumerate(_streams(span))
+            for slot, time_us in enumerate(times_us)
         )
         self._slots = deque(slots)
         self._by_number = list(self._clips)
@@ -89,7 +101,7 @@ class Sampler(Generic[F]):
         """No more frames; ``lost`` says what was lost after the last one.
 
         Slots more than ``tolerance_us`` past its end repeat it with damage, and clips of which every sample
-        lies past it are left out.
+        lies past it are left out: every one of the first stream, so that others change nothing of its clips.
         """
         held = self._held
         if held is None:
@@ -106,27 +118,35 @@ class Sampler(Generic[F]):
         yield from self._whole()
 
     def _fill(self, held: TimedFrame[F], until_us: int, lost: str) -> None:
-        views: np.ndarray | None = None
+        views: dict[int, np.ndarray] = {}
         end_us = held.time_us + held.length_us
         while self._slots and self._slots[0][0] < until_us:
-            time_us, number, slot = self._slots.popleft()
-            if views is None:
-                views = self._convert(held.frame)
+            time_us, number, stream, slot = self._slots.popleft()
+            if stream not in views:
+                views[stream] = self._converts[stream](held.frame)
             clip = self._by_number[number]
-            if clip.frames_VTHWC is None:
-                v, h, w, c = views.shape
-                clip.frames_VTHWC = np.empty((v, len(clip.span.times_us), h, w, c), np.uint8)
-            clip.frames_VTHWC[:, slot] = views
+            if stream not in clip.streams:
+                v, h, w, c = views[stream].shape
+                clip.streams[stream] = np.empty((v, len(_streams(clip.span)[stream]), h, w, c), np.uint8)
+            clip.streams[stream][:, slot] = views[stream]
             clip.missing -= 1
             damage = held.damage or (lost if time_us >= end_us else "")
-            if damage and damage not in clip.damage:
-                clip.damage.append(damage)
+            words = clip.damage.setdefault(stream, [])
+            if damage and damage not in words:
+                words.append(damage)
 
     def _whole(self) -> Iterator[DecodedClip]:
         while self._clips and self._clips[0].missing == 0:
             clip = self._clips.popleft()
-            frames = clip.frames_VTHWC
-            if frames is None:
+            streams, clip.streams = clip.streams, {}
+            if len(streams) != len(self._converts):
                 raise ValueError(f"span without sample times: {clip.span}")
-            clip.frames_VTHWC = None
-            yield DecodedClip(clip.span, frames, "; ".join(clip.damage[:3]))
+            first, *also = (
+                StreamFrames(streams[i], "; ".join(clip.damage[i][:3])) for i in range(len(self._converts))
+            )
+            yield DecodedClip(clip.span, first.frames_VTHWC, first.damage, tuple(also))
+
+
+def _streams(span: ClipSpan) -> tuple[tuple[int, ...], ...]:
+    """Sample times of each stream of frames."""
+    return span.times_us, *span.also_us

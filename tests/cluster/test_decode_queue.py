@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.decode_calls import Death, DecodeCall, Part
-from cluster.decode_queue import CALLS_AHEAD, CHUNK_BYTES, DecodeQueue, clip_bytes, num_bytes
+from cluster.decode_queue import CALLS_AHEAD, CHUNK_BYTES, DecodeQueue, num_bytes
 from pipeline.frames import Clip, Event, FrameRequest, Probed, ProbeRequest, Request, VideoEnd
 from schemas.clip import ClipSpan, ClipSpec
 from schemas.shard import Failure, Shard, ShardKey
@@ -25,7 +25,7 @@ REQUEST = FrameRequest(
     ClipSpec(num_frames=1, seconds=1.0), ViewSpec(width=SIDE, height=SIDE), DecodeSpec(backend="pyav")
 )
 PROBE = ProbeRequest()
-EACH = clip_bytes(REQUEST)
+EACH = REQUEST.clip_bytes
 A_CALL = CHUNK_BYTES // EACH
 FRAMES = np.broadcast_to(np.uint8(0), (1, 1, SIDE, SIDE, 3))
 CRASH = Death("DecoderCrashed", "signal 11")

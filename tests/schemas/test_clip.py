@@ -103,7 +103,12 @@ def test_examples_by_hand() -> None:
     ]
     assert count_clips(4_199_999, spec) == 2
     assert count_clips(4_200_000, spec) == 3
-    assert sample_times(0, 5 * US, spec) == (250_000, 750_000, 1_250_000, 1_750_000)
+    assert sample_times(0, 5 * US, spec.length_us, spec.num_frames) == (
+        250_000,
+        750_000,
+        1_250_000,
+        1_750_000,
+    )
     assert clip_spans(0, 1_000_000, spec)[0].times_us == (250_000, 750_000, 999_999, 999_999)
     assert clip_spans(7, 8, spec)[0].times_us == (7, 7, 7, 7)
     assert clip_spans(5, 5, spec) == clip_spans(5, 4, spec) == []

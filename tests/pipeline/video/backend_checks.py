@@ -53,6 +53,18 @@ class BackendChecks:
         spans = instants(sorted({*starts, *(time - 1 for time in starts[1:]), file.end_us - 1}))
         require_numbers(decoder, file, spans)
 
+    def test_a_further_stream_is_what_it_would_be_alone(self, decoder: Child, video: Get) -> None:
+        file = video("h264_faststart.mp4")
+        view = ViewSpec(width=24, height=16)
+        spec, more = ClipSpec(num_frames=8, seconds=1.0), ClipSpec(num_frames=3, seconds=1.0)
+        both = decoder.decode(str(file.path), clip_spans(0, file.end_us, spec, [3]), also=[view])
+        one = decoder.decode(str(file.path), clip_spans(0, file.end_us, spec))
+        other = decoder.decode(str(file.path), clip_spans(0, file.end_us, more), view)
+        assert len(both) == len(one) == len(other) > 1
+        for clip, first, second in zip(both, one, other, strict=True):
+            np.testing.assert_array_equal(clip.frames_VTHWC, first.frames_VTHWC)
+            np.testing.assert_array_equal(clip.also[0].frames_VTHWC, second.frames_VTHWC)
+
     @pytest.mark.parametrize("name", ACCEPTED_FILES)
     def test_few_clips_of_a_file(self, decoder: Child, video: Get, name: str) -> None:
         file = video(name)

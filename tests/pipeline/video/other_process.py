@@ -30,10 +30,13 @@ class Child:
         view: ViewSpec = SMALL,
         decode: DecodeSpec | None = None,
         memory: bytes | None = None,
+        also: Sequence[ViewSpec] = (),
     ) -> list[DecodedClip]:
         """All clips, or the exception of the decoder; ``memory`` is put at ``uri`` in the child's memory first."""
         spec = decode or DecodeSpec(backend=self.backend)  # type: ignore[arg-type]
-        return self.pool.submit(_decode, uri, list(spans), view, spec, memory).result(TIMEOUT_SECONDS)
+        return self.pool.submit(_decode, uri, list(spans), view, spec, memory, list(also)).result(
+            TIMEOUT_SECONDS
+        )
 
 
 @contextmanager
@@ -48,7 +51,12 @@ def child(backend: str) -> Iterator[Child]:
 
 
 def _decode(
-    uri: str, spans: list[ClipSpan], view: ViewSpec, spec: DecodeSpec, memory: bytes | None
+    uri: str,
+    spans: list[ClipSpan],
+    view: ViewSpec,
+    spec: DecodeSpec,
+    memory: bytes | None,
+    also: list[ViewSpec],
 ) -> list[DecodedClip]:
     from pipeline.video.backends import decoder_for
 
@@ -57,4 +65,4 @@ def _decode(
 
         with fsspec.open(uri, "wb") as out:
             out.write(memory)
-    return list(decoder_for(spec).decode(uri, spans, view, spec))
+    return list(decoder_for(spec).decode(uri, spans, view, spec, also))

@@ -37,7 +37,12 @@ class FakeDecoder:
         self.asked: list[list[int]] = []
 
     def decode(
-        self, uri: str, spans: Sequence[ClipSpan], view: ViewSpec, decode: DecodeSpec
+        self,
+        uri: str,
+        spans: Sequence[ClipSpan],
+        view: ViewSpec,
+        decode: DecodeSpec,
+        also: Sequence[ViewSpec] = (),
     ) -> Iterator[DecodedClip]:
         self.asked.append([span.start_us // 1_000_000 for span in spans])
         for number, span in enumerate(spans):

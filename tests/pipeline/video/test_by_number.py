@@ -42,7 +42,7 @@ class Library:
 
 def decode(path: Path, library: Library, times: Sequence[int]) -> list[DecodedClip]:
     spans = [ClipSpan(time, time + 1, (time,)) for time in times]
-    return list(decode_by_number("made-up", library, str(path), spans, VIEW, DecodeSpec()))
+    return list(decode_by_number("made-up", library, str(path), spans, [VIEW], DecodeSpec()))
 
 
 def test_only_needed_frames_are_asked_for_in_order_once_and_in_batches(video: Get) -> None:
@@ -117,5 +117,5 @@ def test_a_failing_storage_is_a_passing_fault(video: Get) -> None:
 
     spans = [ClipSpan(0, 1, (0,))]
     with pytest.raises(VideoError) as caught:
-        list(decode_by_number("made-up", Fails(), "memory://by-number.mp4", spans, VIEW, DecodeSpec()))
+        list(decode_by_number("made-up", Fails(), "memory://by-number.mp4", spans, [VIEW], DecodeSpec()))
     assert (caught.value.permanent, caught.value.cause) == (False, "TimeoutError")

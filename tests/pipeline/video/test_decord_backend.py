@@ -63,7 +63,7 @@ def test_a_large_file_of_an_object_store_is_refused(video: Get, monkeypatch: pyt
                 lambda media, scan: decord_backend._source(media),  # type: ignore[arg-type,return-value]
                 "memory://large/a.mp4",
                 spans,
-                SMALL,
+                [SMALL],
                 DecodeSpec(),
             )
         )

@@ -39,7 +39,12 @@ class FakeDecoder:
         self.decoded = 0
 
     def decode(
-        self, uri: str, spans: Sequence[ClipSpan], view: ViewSpec, decode: DecodeSpec
+        self,
+        uri: str,
+        spans: Sequence[ClipSpan],
+        view: ViewSpec,
+        decode: DecodeSpec,
+        also: Sequence[ViewSpec] = (),
     ) -> Iterator[DecodedClip]:
         name, _, query = uri.partition("?")
         wish = dict(pair.split("=") for pair in query.split("&") if pair)

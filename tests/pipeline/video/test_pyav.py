@@ -68,6 +68,20 @@ def test_few_clips_of_a_file(video: Get, name: str, where: str) -> None:
         assert numbers(PyAVDecoder(), as_uri(file, where), spans) == expected(file, spans)
 
 
+@pytest.mark.parametrize("name", ["h264_b.mp4", "vfr.mp4", "open_gop.ts"])
+def test_a_further_stream_is_what_it_would_be_alone(video: Get, name: str) -> None:
+    uri, end_us = str(video(name).path), video(name).end_us
+    spec, more = ClipSpec(num_frames=8, seconds=1.0), ClipSpec(num_frames=3, seconds=1.0)
+    small = ViewSpec(width=16, height=24)
+    both = list(PyAVDecoder().decode(uri, clip_spans(0, end_us, spec, [3]), VIEW, DecodeSpec(), [small]))
+    one = list(PyAVDecoder().decode(uri, clip_spans(0, end_us, spec), VIEW, DecodeSpec()))
+    other = list(PyAVDecoder().decode(uri, clip_spans(0, end_us, more), small, DecodeSpec()))
+    assert len(both) == len(one) == len(other) > 1
+    for clip, first, second in zip(both, one, other, strict=True):
+        np.testing.assert_array_equal(clip.frames_VTHWC, first.frames_VTHWC)
+        np.testing.assert_array_equal(clip.also[0].frames_VTHWC, second.frames_VTHWC)
+
+
 @pytest.mark.parametrize("name", ["h264_b.mp4", "open_gop.mkv", "vfr.mp4", "mpeg4_b.avi"])
 def test_overlapping_clips(video: Get, name: str) -> None:
     file = video(name)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +58,45 @@ def test_every_slot_gets_the_last_frame_at_or_before_its_time(
         assert clip.damage == ""
     assert len(converted) == len(set(converted))
     assert set(converted) == {v for clip in clips for v in values(clip)}
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=30),
+    st.lists(st.tuples(*[st.lists(st.integers(0, 700), min_size=1, max_size=5)] * 3), min_size=1, max_size=6),
+    st.sets(st.integers(0, 29), max_size=3),
+)
+def test_further_streams_get_their_frames_and_change_nothing_of_the_first(
+    steps: list[int], samples: list[tuple[list[int], list[int], list[int]]], damaged: set[int]
+) -> None:
+    times = [0, *np.cumsum(steps).tolist()]
+    first = sorted((span(*sorted(s[0])) for s in samples), key=lambda s: s.start_us)
+    both = [
+        replace(f, also_us=(tuple(sorted(s[1])), tuple(sorted(s[2]))))
+        for f, s in zip(first, samples, strict=True)
+    ]
+
+    def decoded(spans: list[ClipSpan], *also: Callable[[int], np.ndarray]) -> list[DecodedClip]:
+        sampler: Sampler[int] = Sampler(spans, picture, *also)
+        frames = (TimedFrame(t, 10, n, "torn" if n in damaged else "") for n, t in enumerate(times))
+        return [c for f in frames for c in sampler.push(f)] + list(sampler.finish())
+
+    def numbers(frames_VTHWC: np.ndarray) -> list[int]:
+        return [int(v) for v in frames_VTHWC[0, :, 0, 0, 0]]
+
+    alone = decoded(first)
+    together = decoded(both, lambda n: picture(n).repeat(2, axis=1), picture)
+    assert [(values(c), c.damage) for c in together] == [(values(c), c.damage) for c in alone]
+    for clip in together:
+        for stream, wanted in zip(clip.also, clip.span.also_us, strict=True):
+            shown = [bisect.bisect_right(times, t) - 1 for t in wanted]
+            assert numbers(stream.frames_VTHWC) == shown
+            assert ("torn" in stream.damage) == bool(damaged & set(shown))
+        assert [s.frames_VTHWC.shape[2] for s in clip.also] == [2, 1]
+
+
+def test_spans_and_streams_have_to_match() -> None:
+    with pytest.raises(ValueError, match="other streams"):
+        Sampler([span(0)], picture, picture)
 
 
 def test_a_clip_comes_out_with_the_frame_that_completes_it() -> None:
