@@ -139,8 +139,10 @@ def teach(
     )
     store = open_targets(out, options.name, spec)
     runner = runner or LocalRunner(lambda: LocalFrameSource(max_attempts=options.max_attempts))
-    batch_size = options.batch_size or begun_with(store) or _tried_batch(runner, options.task(spec))
     videos = catalog(indexed.store, indexed.entries)
+    batch_size = options.batch_size or begun_with(store)
+    if batch_size is None:
+        batch_size = _tried_batch(runner, options.task(spec)) if videos.num_rows else DEFAULT_BATCH
     added = add_videos(store, videos, spec, options.shard_clips, source, batch_size=batch_size)
     if options.batch_size is None:  # another process may have begun the store meanwhile
         batch_size = begun_with(store) or batch_size
