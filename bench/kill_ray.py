@@ -87,6 +87,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("flags", nargs=argparse.REMAINDER)
     args = parser.parse_args()
+    if args.out.exists() and any(args.out.iterdir()):
+        sys.exit(f"{args.out} is not empty: the run would find its work done")
     flags = [f for f in args.flags if f != "--"]
     mark = uuid.uuid4().hex
     command = [sys.executable, "-m", "jobs.cli", "teach", *flags, "--quiet", "-o"]
