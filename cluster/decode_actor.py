@@ -6,6 +6,7 @@ stack in a file, the actor's last words. It keeps the video open between the cal
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import itertools
 import os
@@ -14,7 +15,9 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import psutil
 import ray
 
 from cluster.decode_calls import Chunk, DecodeCall, Health, Hello, Part
@@ -25,6 +28,7 @@ from pipeline.video.events import video_events
 from pipeline.video.pulse import PULSE
 
 WORDS_PREFIX = "locum-last-words-"
+_STALE_SECONDS = 60.0
 
 
 class DecodeActor:
@@ -36,7 +40,8 @@ class DecodeActor:
         self._events: Iterator[Event] = iter(())
         self._stop = threading.Event()
         self._notes = Notes()
-        file, self._words_path = tempfile.mkstemp(prefix=WORDS_PREFIX)
+        sweep_words()
+        file, self._words_path = tempfile.mkstemp(prefix=f"{WORDS_PREFIX}{os.getpid()}-")
         self._words = os.fdopen(file, "w")
         faulthandler.enable(self._words)
         self._notes.attach()
@@ -94,6 +99,16 @@ def _first_clips(events: Iterator[Event], max_clips: int | None) -> Iterator[Eve
         yield event
         if isinstance(event, Clip) and next(clips) == max_clips:
             return
+
+
+def sweep_words() -> None:
+    """Remove files for last words that nobody came for, of actors that are gone."""
+    for path in Path(tempfile.gettempdir()).glob(f"{WORDS_PREFIX}*-*"):
+        pid = path.name.removeprefix(WORDS_PREFIX).partition("-")[0]
+        with contextlib.suppress(OSError, ValueError):  # another user's, or gone by now
+            old = time.time() - path.stat().st_mtime > _STALE_SECONDS
+            if old and not psutil.pid_exists(int(pid)):
+                path.unlink()
 
 
 def resident_bytes(pid: int) -> int:
