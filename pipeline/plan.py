@@ -20,7 +20,7 @@ Batches = Callable[[], Iterable[pa.RecordBatch]]
 
 _AIM_SHARDS = 64
 _MIN_SHARD_CLIPS, _MAX_SHARD_CLIPS = 16, 4096
-_LAST_SHARD_CLIPS, _TAPER = 8, 8
+_LAST_SHARD_CLIPS, _TAPER = 4, 8
 
 
 def auto_shard_clips(total_clips: int, batch_size: int = 1) -> int:
@@ -37,7 +37,7 @@ class ShardFiller:
     """Deals consecutive videos to shards: a shard is full when the next video would pass ``shard_clips``.
 
     A video longer than that has a shard of its own. Numbers start at 0 and have no gap. With ``taper_clips``, the
-    clips of all videos, shards become smaller towards the end (an eighth of what is left, eight clips at least), so
+    clips of all videos, shards become smaller towards the end (an eighth of what is left, four clips at least), so
     that workers end at about the same time.
     """
 

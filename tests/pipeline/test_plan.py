@@ -49,7 +49,7 @@ def test_shards_grow_smaller_towards_the_end_and_are_the_same_in_any_batches(
     np.testing.assert_array_equal(np.concatenate(parts), shards)
     held = np.bincount(shards, weights=np.maximum(clips, 1))
     left = total - np.concatenate([[0], np.cumsum(held)[:-1]])
-    allowed = np.minimum(limit, np.maximum(8, np.ceil(left / 8)))
+    allowed = np.minimum(limit, np.maximum(4, np.ceil(left / 8)))
     assert (held <= np.maximum(allowed, clips.max())).all()
     first = np.flatnonzero(np.diff(shards)) + 1
     assert (held[:-1] + np.maximum(clips[first], 1) > allowed[:-1]).all()
