@@ -19,7 +19,7 @@ import csv
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, repeat
@@ -39,6 +39,9 @@ TEACHER_SEED = 1_000_003
 """Seed of the archive that the shipped teacher was trained, chosen and measured on. Seeds name scenes, so an
 archive of any other seed shares no scene, no object and no file with it; measure nothing else on this one."""
 
+DEMO_LENGTHS = (1.1, 2.4)
+"""Short videos are commoner than long ones."""
+
 DEMO_SPLITS = (("train", 4), ("calibration", 3), ("test", 3))
 _FORMAT = 1
 
@@ -47,7 +50,8 @@ _FORMAT = 1
 class ArchiveSettings:
     """What an archive is.
 
-    ``min_seconds`` to ``max_seconds`` bound the lengths; ``videos_per_group`` videos share a scene.
+    ``min_seconds`` to ``max_seconds`` bound the lengths, which are drawn between them from a beta distribution of the
+    parameters ``length_shape``; ``videos_per_group`` videos share a scene.
     ``splits`` are names and shares: of each ``sum(shares)`` groups, so many go to each split.
 
     Raises
@@ -59,6 +63,7 @@ class ArchiveSettings:
     seed: int = DEMO_SEED
     min_seconds: float = 2.0
     max_seconds: float = 12.0
+    length_shape: tuple[float, float] = DEMO_LENGTHS
     videos_per_group: int = 3
     splits: tuple[tuple[str, int], ...] = DEMO_SPLITS
 
@@ -70,6 +75,8 @@ class ArchiveSettings:
                 "lengths must satisfy 1.5 <= min_seconds <= max_seconds <= 60, "
                 f"got {self.min_seconds} and {self.max_seconds}"
             )
+        if min(self.length_shape) <= 0:
+            raise SettingsError(f"the shape of the lengths must be above 0, got {self.length_shape}")
         if self.videos_per_group < 1:
             raise SettingsError(f"a group needs at least 1 video, got {self.videos_per_group}")
         if not self.splits or any(share < 1 for _, share in self.splits):
@@ -105,6 +112,7 @@ def plan_archive(settings: ArchiveSettings) -> Iterator[VideoPlan]:
                 split=split,
                 group_index=group,
                 seconds=(settings.min_seconds, settings.max_seconds),
+                length_shape=settings.length_shape,
                 families=families,
             )
             index += 1
@@ -117,12 +125,14 @@ def render_archive(
     settings: ArchiveSettings | None = None,
     *,
     workers: int = 1,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Render the first ``num_videos`` videos of an archive into ``folder``; returns the manifest's path.
 
     Run again to continue after an interruption, or with a larger number for a longer archive; finished files
     are kept. With ``workers`` above 1 the videos are spread over that many processes, which start afresh
-    ("spawn"), so a script that calls this needs the usual ``if __name__ == "__main__"``.
+    ("spawn"), so a script that calls this needs the usual ``if __name__ == "__main__"``. ``on_progress`` is told how
+    many files there are, and how many there will be.
 
     Raises
     ------
@@ -139,20 +149,27 @@ def render_archive(
     missing = [plan for plan in plans if not video_path(root, plan).exists()]
     for parent in {video_path(root, plan).parent for plan in missing}:
         parent.mkdir(parents=True, exist_ok=True)
-    if workers == 1 or len(missing) < 2:
-        for plan in missing:
-            _render_file(root, plan)
-    else:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context) as pool:
-            for _ in pool.map(_render_file, repeat(root), missing):
-                pass
+    there = len(plans) - len(missing)
+    for done, _ in enumerate(_render_files(root, missing, workers), there + 1):
+        if on_progress is not None:
+            on_progress(done, len(plans))
     return _write_manifest(root, plans)
 
 
 def video_path(root: Path, plan: VideoPlan) -> Path:
     """Where the file of ``plan`` lies."""
     return root / "videos" / f"{plan.index // 1000:03d}" / plan.name
+
+
+def _render_files(root: Path, plans: list[VideoPlan], workers: int) -> Iterator[None]:
+    if workers == 1 or len(plans) < 2:
+        for plan in plans:
+            _render_file(root, plan)
+            yield
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(plans)), mp_context=context) as pool:
+        yield from pool.map(_render_file, repeat(root), plans)
 
 
 def _render_file(root: Path, plan: VideoPlan) -> None:
@@ -172,6 +189,7 @@ def _claim(root: Path, settings: ArchiveSettings, families: tuple[Family, ...]) 
         "seed": settings.seed,
         "min_seconds": settings.min_seconds,
         "max_seconds": settings.max_seconds,
+        "length_shape": list(settings.length_shape),
         "videos_per_group": settings.videos_per_group,
         "splits": [list(split) for split in settings.splits],
     }
@@ -179,7 +197,7 @@ def _claim(root: Path, settings: ArchiveSettings, families: tuple[Family, ...]) 
     if not path.exists():
         _write(path, json.dumps(wanted, indent=1) + "\n")
         return
-    found = json.loads(path.read_text())
+    found = {"length_shape": list(DEMO_LENGTHS), **json.loads(path.read_text())}  # older ones do not say
     if found != wanted:
         keys = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
         detail = "; ".join(f"{k}: {found.get(k)} there, {wanted.get(k)} asked for" for k in keys)

@@ -114,16 +114,18 @@ def plan_video(
     split: str,
     group_index: int,
     seconds: tuple[float, float],
+    length_shape: tuple[float, float] = (1.1, 2.4),
     families: tuple[Family, ...] = FAMILIES,
 ) -> VideoPlan:
-    """The plan of video ``index`` of the archive ``seed``; ``seconds`` are its least and greatest length.
+    """The plan of video ``index`` of the archive ``seed``; ``seconds`` are its least and greatest length, between
+    which it is drawn from the beta distribution ``length_shape``.
 
     Raises
     ------
     ValueError
         If ``label`` is no class or a length below a second is asked for.
     """
-    encoding = _draw_encoding(_generator(seed, index, _ENCODING), seconds, families)
+    encoding = _draw_encoding(_generator(seed, index, _ENCODING), seconds, length_shape, families)
     short = min(encoding.width, encoding.height)
     events = draw_schedule(
         _generator(seed, index, _MOTION),
@@ -148,14 +150,16 @@ def plan_video(
 
 
 def _draw_encoding(
-    rng: np.random.Generator, seconds: tuple[float, float], families: tuple[Family, ...]
+    rng: np.random.Generator,
+    seconds: tuple[float, float],
+    length_shape: tuple[float, float],
+    families: tuple[Family, ...],
 ) -> Encoding:
     family = families[_weighted(rng, [f.share for f in families])]
     width, height, _ = SIZES[_weighted(rng, [s[2] for s in SIZES])]
     rate = int(rng.choice(RATES))
     least, most = seconds
-    # Short videos are commoner than long ones.
-    duration_s = least + (most - least) * float(rng.beta(1.1, 2.4))
+    duration_s = least + (most - least) * float(rng.beta(*length_shape))
     duration_s = max(least, min(duration_s, family.max_seconds))
     keyframe_every = int(rng.choice([12, rate, 2 * rate, 250], p=[0.2, 0.3, 0.3, 0.2]))
     return Encoding(
