@@ -34,6 +34,8 @@ COMMANDS = {
     "demo": ("jobs.demo_command:demo", "Render a small archive, run the main job over it, show the result."),
     "index": ("jobs.commands:index", "Find, name and probe videos."),
     "teach": ("jobs.commands:teach", "Cache a teacher's logits and uncertainties for every clip."),
+    "frames": ("jobs.student_commands:frames", "Keep a small view of every clip, for training."),
+    "distill": ("jobs.student_commands:distill", "Train a student from cached targets and kept frames."),
     "status": ("jobs.store_commands:status", "What a store holds and what is pending."),
     "failures": ("jobs.store_commands:failures", "List the videos that could not be read, or only in part."),
     "retry": ("jobs.store_commands:retry", "Plan failed videos anew; the next run computes them."),
@@ -42,6 +44,7 @@ COMMANDS = {
     "derive": ("jobs.store_commands:derive", "Recompute the uncertainty columns from the cached logits."),
 }
 EXIT_TERMINATED = 143
+_FREE_MAPPINGS = ("kwargs", "label_map", "mirror", "student_kwargs")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -143,10 +146,10 @@ def check_packages() -> None:
 
 
 def _free_mappings_as_json(body: dict[str, Any]) -> dict[str, Any]:
-    """``kwargs`` mappings as JSON text, as their flag takes them, so that numbers stay numbers."""
+    """Mappings with keys of the user's own as JSON text, as their flags take them, so that numbers stay numbers."""
     return {
         key: json.dumps(value)
-        if key == "kwargs" and isinstance(value, dict)
+        if key.replace("-", "_") in _FREE_MAPPINGS and isinstance(value, dict)
         else _free_mappings_as_json(value)
         if isinstance(value, dict)
         else value

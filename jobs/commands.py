@@ -64,7 +64,7 @@ def index(
     from jobs.index import index as run_index
     from jobs.runners import runner_for
 
-    settings = _settings(max_hours)
+    settings = run_settings(max_hours)
     with progress_display(quiet=quiet) as display, runner_for(cluster, local=local, device="cpu") as runner:
         show = display.phase("index", "files")
         report = run_index(
@@ -84,7 +84,7 @@ def index(
         f"{report.unreadable} unreadable\n{report.store.url}"
     )
     emit(body, as_json=as_json, text=text)
-    _say_failed(report.summary.failed_shards)
+    say_failed(report.summary.failed_shards)
     return EXIT_UNFINISHED if pending else EXIT_OK
 
 
@@ -167,7 +167,7 @@ def teach(
     from jobs.teach import TeachOptions
     from jobs.teach import teach as run_teach
 
-    _at_least("--max-attempts", max_attempts, 1)
+    at_least("--max-attempts", max_attempts, 1)
     for flag, given in (
         ("--batch-size", batch_size),
         ("--limit", limit),
@@ -175,7 +175,7 @@ def teach(
         ("--num-threads", num_threads),
     ):
         if given is not None:
-            _at_least(flag, given, 1)
+            at_least(flag, given, 1)
     options = TeachOptions(
         name=name,
         limit=limit,
@@ -185,7 +185,7 @@ def teach(
         num_threads=num_threads,
         shard_clips=shard_clips,
         max_attempts=max_attempts,
-        settings=_settings(max_hours, max_transient_share, max_damaged_share),
+        settings=run_settings(max_hours, max_transient_share, max_damaged_share),
     )
     if dry_run:
         guess = estimate(source, out, spec, options)
@@ -210,17 +210,19 @@ def teach(
         from jobs.profile import profile_table
 
         print(profile_table(report.summary), file=sys.stderr)
-    _say_failed(report.index.summary.failed_shards, "of the index ")
-    _say_failed(report.summary.failed_shards)
+    say_failed(report.index.summary.failed_shards, "of the index ")
+    say_failed(report.summary.failed_shards)
     return EXIT_OK if report.complete else EXIT_UNFINISHED
 
 
-def _say_failed(shards: Mapping[Any, str], of: str = "") -> None:
+def say_failed(shards: Mapping[Any, str], of: str = "") -> None:
+    """Name failed shards on stderr."""
     for key, why in shards.items():
         print(f"locum: shard {key} {of}failed: {why}", file=sys.stderr)
 
 
-def _settings(max_hours: float | None, transient: float = 0.1, damaged: float = 1.0) -> Any:
+def run_settings(max_hours: float | None, transient: float = 0.1, damaged: float = 1.0) -> Any:
+    """`pipeline.runner.RunSettings` of some flags. Raises SettingsError where one is out of range."""
     from pipeline.breaker import BreakerSettings
     from pipeline.runner import RunSettings
 
@@ -233,7 +235,8 @@ def _settings(max_hours: float | None, transient: float = 0.1, damaged: float = 
     return RunSettings(seconds, BreakerSettings(transient, damaged))
 
 
-def _at_least(flag: str, value: int, least: int) -> None:
+def at_least(flag: str, value: int, least: int) -> None:
+    """Raises SettingsError, naming the flag, where its value is below ``least``."""
     if value < least:
         raise SettingsError(f"{flag} must be at least {least}, got {value}")
 

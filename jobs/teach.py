@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import pyarrow as pa
-
 from jobs.index import IndexReport, catalog, index
+from jobs.planning import add_videos
 from pipeline.local_runner import LocalRunner
 from pipeline.models.resolve import resolve_targets
-from pipeline.replan import NextGeneration, known_videos, next_generation
+from pipeline.replan import NextGeneration
 from pipeline.runner import OnProgress, Runner, RunSettings, RunSummary
-from pipeline.split_leaks import check_splits
 from pipeline.store.kinds import TARGETS
-from pipeline.store.mend import retry
 from pipeline.store.read import write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import StoreCounts, count
@@ -31,7 +27,6 @@ from pipeline.tasks.teach import DEFAULT_BATCH, TeachTask
 from pipeline.video.backends import decoder_for
 from pipeline.video.frame_source import LocalFrameSource
 from schemas.errors import RetryableError
-from schemas.shard import SUPERSEDED
 from schemas.targets import TargetSpec
 
 log = logging.getLogger("locum.teach")
@@ -143,7 +138,14 @@ def teach(
     batch_size = options.batch_size or begun_with(store)
     if batch_size is None:
         batch_size = _tried_batch(runner, options.task(spec)) if videos.num_rows else DEFAULT_BATCH
-    added = add_videos(store, videos, spec, options.shard_clips, source, batch_size=batch_size)
+    added = add_videos(
+        store,
+        videos,
+        spec.clip,
+        notes={"source": without_secrets(source), "batch_size": batch_size},
+        shard_clips=options.shard_clips,
+        batch_size=batch_size,
+    )
     if options.batch_size is None:  # another process may have begun the store meanwhile
         batch_size = begun_with(store) or batch_size
     options = replace(options, batch_size=batch_size)
@@ -183,46 +185,3 @@ def without_secrets(url: str | None) -> str | None:
         return url
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def add_videos(
-    store: ShardStore,
-    videos: pa.Table,
-    spec: TargetSpec,
-    shard_clips: int | None,
-    source: str,
-    *,
-    batch_size: int = DEFAULT_BATCH,
-) -> NextGeneration:
-    """Plan what of ``videos`` is new to the store.
-
-    Raises
-    ------
-    ManifestError
-        If a group would span two splits.
-    RetryableError
-        If other processes keep planning at the same moment.
-    """
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        yield from videos.to_batches(max_chunksize=16384)
-
-    for _ in range(8):
-        known = known_videos(store)
-        check_splits(known, batches)
-        added = next_generation(
-            batches,
-            spec.clip,
-            known=known,
-            removed=store.tombstones(),
-            shard_clips=shard_clips,
-            batch_size=batch_size,
-        )
-        if added.is_empty:
-            return added
-        notes = {"source": without_secrets(source), "batch_size": batch_size}
-        if store.add_plan(added.rows(), notes=notes, after=known.generations) is not None:
-            if added.amended:
-                retry(store, stage=SUPERSEDED)  # of videos whose bytes are back
-            return added
-    raise RetryableError(f"{store.url}: other processes keep adding generations; run again")

@@ -100,6 +100,20 @@ def known_videos(store: ShardStore) -> Known:
     return Known(ids, files, about, hashes[order], owners[order], rows_at, len(everything))
 
 
+def videos_in_force(store: ShardStore) -> pa.Table:
+    """The videos that a target or frame store serves: each once, as the newest word on it says, in order of the ids.
+
+    Without those that were removed, and those of which no URI holds the bytes any more.
+    """
+    known = known_videos(store)
+    rows = known.newest_rows(np.arange(len(known.ids_M)))
+    removed = pa.array(sorted(store.tombstones()), pa.string())
+    served = pc.and_not(
+        pc.greater(pc.list_value_length(rows["uris"]), 0), pc.is_in(rows["video_id"], removed)
+    )
+    return rows.filter(served)
+
+
 def _last_of_each(ids_N: NDArray[np.bytes_]) -> NDArray[np.int32]:
     """Row of the last occurrence of each id, in the order of the ids."""
     order = np.argsort(ids_N, kind="stable").astype(np.int32)

@@ -68,11 +68,13 @@ def next_generation(
     known: Known | None = None,
     removed: Iterable[str] = (),
     shard_clips: int | None = None,
+    most_shard_clips: int | None = None,
     batch_size: int = 1,
 ) -> NextGeneration:
     """Decide what is new. ``videos`` has each video once."""
     look = _look_at(videos, clip, known if known is not None else Known.nothing(), removed)
     size = shard_clips or auto_shard_clips(look.new_clips, batch_size)
+    size = min(size, most_shard_clips or size)
 
     def filler() -> ShardFiller:
         return ShardFiller(size, look.new_clips if shard_clips is None else None)

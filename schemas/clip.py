@@ -46,6 +46,14 @@ class ClipSpec(Spec):
     def stride_us(self) -> int:
         return self.length_us if self.stride_seconds is None else max(1, round(self.stride_seconds * US))
 
+    def cuts_like(self, other: ClipSpec) -> bool:
+        """Whether both cut videos into the same clips, whatever they sample of each."""
+
+        def cut(spec: ClipSpec) -> tuple[int, int, str, int | None]:
+            return spec.length_us, spec.stride_us, spec.tail, spec.max_clips
+
+        return cut(self) == cut(other)
+
 
 @dataclass(frozen=True, slots=True)
 class ClipSpan:

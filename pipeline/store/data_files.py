@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -41,20 +41,36 @@ def key_of(name: str) -> ShardKey | None:
 
 
 def encode_shard(table: pa.Table, footer: ShardFooter) -> bytes:
-    """Parquet bytes of one data file: zstd, no dictionary, statistics of keys, checksums of pages."""
-    sink = io.BytesIO()
+    """Parquet bytes of one data file: no dictionary, statistics of keys, checksums of pages."""
+    sink, kind = io.BytesIO(), KINDS[footer.kind]
     table = table.replace_schema_metadata({FOOTER_KEY: footer.to_json()})
-    columns = [c for c in KINDS[footer.kind].sort_columns if c in table.column_names]
-    pq.write_table(
-        table,
+    columns = [c for c in kind.sort_columns if c in table.column_names]
+    with pq.ParquetWriter(
         sink,
-        compression="zstd",
+        table.schema,
+        compression=kind.compression,
         use_dictionary=False,
         write_statistics=columns,
         write_page_checksum=True,
         data_page_size=_PAGE_BYTES,
-    )
+    ) as writer:
+        for start, end in _row_groups(table, kind):
+            writer.write_table(table.slice(start, end - start), row_group_size=max(1, end - start))
     return sink.getvalue()
+
+
+def _row_groups(table: pa.Table, kind: StoreKind) -> Iterator[tuple[int, int]]:
+    """Bounds of the row groups: all rows in one, or whole planned units of ``kind.group_rows`` rows or more."""
+    if kind.group_rows is None or not table.num_rows:
+        yield 0, table.num_rows
+        return
+    ids = table[kind.id_column].to_pylist()
+    start = 0
+    for i in range(1, len(ids)):
+        if i - start >= kind.group_rows and ids[i] != ids[i - 1]:
+            yield start, i
+            start = i
+    yield start, len(ids)
 
 
 def check_accounts(
@@ -112,6 +128,46 @@ def read_data(
             if attempt == _READ_ATTEMPTS or isinstance(e, FileNotFoundError):
                 raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
     raise AssertionError("unreachable")
+
+
+def read_groups(
+    files: StoreFiles, key: ShardKey, columns: Sequence[str]
+) -> tuple[list[pa.Table], ShardFooter]:
+    """The row groups of a data file, each with the columns asked for, and its footer.
+
+    Raises
+    ------
+    CorruptStoreError
+        As `read_data`.
+    """
+    try:
+        parquet, footer = _open(files, key, whole=False)
+        with parquet:
+            groups = [parquet.read_row_group(i, list(columns)) for i in range(parquet.num_row_groups)]
+        return [g.replace_schema_metadata(None) for g in groups], footer
+    except (pa.ArrowInvalid, OSError) as e:
+        raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
+
+
+def read_group(
+    files: StoreFiles, key: ShardKey, group: int, columns: Sequence[str]
+) -> tuple[pa.Table, ShardFooter] | None:
+    """One row group of a data file, and its footer; None where the file has not so many any more.
+
+    Raises
+    ------
+    CorruptStoreError
+        As `read_data`.
+    """
+    try:
+        parquet, footer = _open(files, key, whole=False)
+        with parquet:
+            if group >= parquet.num_row_groups:
+                return None
+            table = parquet.read_row_group(group, list(columns), use_threads=False)
+        return table.replace_schema_metadata(None), footer
+    except (pa.ArrowInvalid, OSError) as e:
+        raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
 
 
 def read_footer(files: StoreFiles, key: ShardKey) -> ShardFooter:

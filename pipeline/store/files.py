@@ -90,25 +90,27 @@ class StoreFiles:
     def size(self, rel: str) -> int:
         return int(self._retry(lambda: self.fs.size(self.at(rel))))
 
-    def list(self, rel: str) -> list[str]:
-        """Names (not paths) of the files in a folder, sorted; empty where there is no such folder."""
-        return sorted(self.sizes(rel))
-
     def sizes(self, rel: str) -> dict[str, int]:
         """Size in bytes of each file in a folder, by name; empty where there is no such folder."""
+        return {name: int(size or 0) for name, size in self._entries(rel, "file")}
 
-        def listed() -> dict[str, int]:
+    def folders(self, rel: str = "") -> list[str]:
+        """Names of the folders in a folder, sorted; empty where there is no such folder."""
+        return sorted(name for name, _ in self._entries(rel, "directory"))
+
+    def _entries(self, rel: str, kind: str) -> list[tuple[str, int | None]]:
+        def listed() -> list[tuple[str, int | None]]:
             try:
                 found = self.fs.ls(self.at(rel), detail=True)
             except FileNotFoundError:
-                return {}
-            return {
-                i["name"].rstrip("/").rsplit("/", 1)[-1]: int(i["size"] or 0)
-                for i in found
-                if i["type"] == "file"
-            }
+                return []
+            return [(i["name"].rstrip("/").rsplit("/", 1)[-1], i["size"]) for i in found if i["type"] == kind]
 
         return self._retry(listed)
+
+    def list(self, rel: str) -> list[str]:
+        """Names (not paths) of the files in a folder, sorted; empty where there is no such folder."""
+        return sorted(self.sizes(rel))
 
     def put_new(self, rel: str, data: bytes) -> bool:
         """Write a file that must not exist yet. True if this call wrote it, False if one was there already.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from schemas.frames import FRAMES_SCHEMA
 from schemas.targets import TargetSpec
 from schemas.video import ENTRIES_SCHEMA, PROBE_SCHEMA, VIDEOS_SCHEMA
 
@@ -19,6 +20,10 @@ class StoreKind:
     ``id_column`` names the planned unit in the plan and in the data; ``sort_columns`` are the key of a data
     row. ``plan_schema`` ends with ``clips`` (rows planned) and ``shard`` (-1 where nothing is to be
     computed). ``data_schema`` gives the schema of the data from the store's spec.
+
+    ``of_clips``: a row is a clip of the spec's ``clip``, a planned unit a video with its label, split and group.
+    ``compression`` is Parquet's. With ``group_rows`` the row groups hold whole videos, of that many rows or more,
+    so that a part of a file can be read without the rest.
     """
 
     name: str
@@ -26,6 +31,9 @@ class StoreKind:
     sort_columns: tuple[str, ...]
     plan_schema: pa.Schema
     data_schema: Callable[[Mapping[str, Any]], pa.Schema]
+    of_clips: bool = False
+    compression: str = "zstd"
+    group_rows: int | None = None
 
 
 _WORK = [pa.field("clips", pa.int32(), nullable=False), pa.field("shard", pa.int32(), nullable=False)]
@@ -50,6 +58,17 @@ TARGETS = StoreKind(
     ("video_id", "start_us"),
     pa.schema([*VIDEOS_SCHEMA, *_WORK]),
     lambda spec: TargetSpec(**spec).table_schema(),
+    of_clips=True,
+)
+FRAMES = StoreKind(
+    "frames",
+    "video_id",
+    ("video_id", "start_us"),
+    pa.schema([*VIDEOS_SCHEMA, *_WORK]),
+    lambda _spec: FRAMES_SCHEMA,
+    of_clips=True,
+    compression="none",  # JPEGs are compressed
+    group_rows=32,
 )
 
-KINDS = {kind.name: kind for kind in (VIDEOS, TARGETS)}
+KINDS = {kind.name: kind for kind in (VIDEOS, TARGETS, FRAMES)}

@@ -94,11 +94,7 @@ def retry(
             continue
         if failure.permanent and not permanent:
             left += 1
-        elif (
-            store.kind.name == "targets"
-            and failure.stage in _FAILED_WHILE_PROBED
-            and not failure.missing_rows
-        ):
+        elif store.kind.of_clips and failure.stage in _FAILED_WHILE_PROBED and not failure.missing_rows:
             unprobed += 1
         else:
             chosen.add(failure.video_id)
@@ -181,7 +177,7 @@ def _rewrite(
     if table.equals(before) and footer == old_footer:
         return
     versions = {**footer.versions, "rewritten_with": json.dumps(library_versions())}
-    footer = replace(footer, rows=table.num_rows, versions=versions)
+    footer = replace(footer, rows=table.num_rows, versions=versions, writer=uuid.uuid4().hex)
     store.files.put_over(data_name(key), encode_shard(table, footer))
 
 

@@ -69,7 +69,7 @@ def read(store: ShardStore, columns: Sequence[str] | None = None) -> pa.Table:
     """All rows that count, as one Arrow table. See `scan`."""
     tables = list(scan(store, columns))
     if not tables:
-        joined = [pa.field(name, pa.string()) for name in (JOINED if store.kind.name == "targets" else ())]
+        joined = [pa.field(name, pa.string()) for name in (JOINED if store.kind.of_clips else ())]
         empty = pa.schema([*store.kind.data_schema(store.document.spec), *joined]).empty_table()
         _check_columns(store, columns, empty.schema)
         return empty if columns is None else empty.select(list(columns))
@@ -123,7 +123,7 @@ def write_quarantine(store: ShardStore) -> int:
 
 def _shard_rows(store: ShardStore, key: ShardKey, columns: Sequence[str] | None, counts: InForce) -> pa.Table:
     id_column = store.kind.id_column
-    joined = [] if store.kind.name != "targets" else [c for c in JOINED if columns is None or c in columns]
+    joined = [] if not store.kind.of_clips else [c for c in JOINED if columns is None or c in columns]
     wanted = None
     if columns is not None:
         wanted = list(dict.fromkeys([*(c for c in columns if c not in joined), id_column]))
@@ -139,7 +139,7 @@ def _shard_rows(store: ShardStore, key: ShardKey, columns: Sequence[str] | None,
 
 def _check_columns(store: ShardStore, columns: Sequence[str] | None, schema: pa.Schema) -> None:
     if absent := [c for c in columns or () if c not in schema.names]:
-        there = ", ".join(dict.fromkeys([*schema.names, *(JOINED if store.kind.name == "targets" else ())]))
+        there = ", ".join(dict.fromkeys([*schema.names, *(JOINED if store.kind.of_clips else ())]))
         raise SettingsError(f"{store.url} has no column {absent[0]!r}; it has {there}")
 
 

@@ -207,4 +207,4 @@ def _working_ids(batch: pa.RecordBatch) -> np.ndarray:
 def _clip_spec(store: ShardStore) -> ClipSpec | None:
     body = store.document.spec.get("clip")
     # Where clips begin and end does not depend on the frames in them, which would each cost time here.
-    return ClipSpec(**{**body, "num_frames": 1}) if store.kind.name == "targets" and body else None
+    return ClipSpec(**{**body, "num_frames": 1}) if store.kind.of_clips and body else None

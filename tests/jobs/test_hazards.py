@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 import pytest
 
 from jobs.index import catalog, index
+from jobs.planning import add_videos
 from jobs.prune import prune
-from jobs.teach import TeachOptions, TeachReport, add_videos, open_targets, teach
+from jobs.teach import TeachOptions, TeachReport, open_targets, teach
 from pipeline.breaker import BreakerSettings
 from pipeline.frames import FrameSource, NoFrames
 from pipeline.local_runner import LocalRunner
@@ -46,7 +47,7 @@ def planned(source: Path, out: Path, shard_clips: int = 6) -> tuple[ShardStore, 
     spec = resolve_targets(tiny_spec())
     indexed = index(str(source), str(out))
     store = open_targets(str(out), "targets", spec)
-    add_videos(store, catalog(indexed.store, indexed.entries), spec, shard_clips, "test")
+    add_videos(store, catalog(indexed.store, indexed.entries), spec.clip, notes={}, shard_clips=shard_clips)
     return store, spec
 
 
@@ -92,7 +93,7 @@ def test_a_video_that_was_superseded_and_comes_back_is_computed(folder: Path, tm
     store, spec = planned(folder, tmp_path / "out", shard_clips=100)
     kept = (folder / "v00.mp4").read_bytes()
     make_video(folder / "v00.mp4", 9000)
-    add_videos(store, *_look(folder, tmp_path / "out"), spec, 100, "test")
+    add_videos(store, _look(folder, tmp_path / "out"), spec.clip, notes={}, shard_clips=100)
     local_runner().run(OPTIONS.task(spec), store)
     (folder / "v00.mp4").write_bytes(kept)
     report = run(folder, tmp_path / "out")
@@ -102,9 +103,9 @@ def test_a_video_that_was_superseded_and_comes_back_is_computed(folder: Path, tm
     assert {Path(u).name for u in here["uri"].to_pylist()} == {f"v0{i}.mp4" for i in range(6)}
 
 
-def _look(source: Path, out: Path) -> tuple[pa.Table]:
+def _look(source: Path, out: Path) -> pa.Table:
     indexed = index(str(source), str(out))
-    return (catalog(indexed.store, indexed.entries),)
+    return catalog(indexed.store, indexed.entries)
 
 
 def test_retrying_keeps_the_clips_that_were_planned(folder: Path, tmp_path: Path) -> None:
@@ -113,10 +114,10 @@ def test_retrying_keeps_the_clips_that_were_planned(folder: Path, tmp_path: Path
     (folder / "v02.mp4").rename(hidden)
     local_runner().run(OPTIONS.task(spec), store)
     hidden.rename(folder / "elsewhere.mp4")  # the next look amends the video, and its row then has no work
-    (videos,) = _look(folder, tmp_path / "out")
+    videos = _look(folder, tmp_path / "out")
     at = videos.schema.get_field_index("duration_us")
     longer = videos.set_column(at, videos.schema.field(at), pc.add(videos["duration_us"], 5_000_000))
-    add_videos(store, longer, spec, 6, "test")
+    add_videos(store, longer, spec.clip, notes={}, shard_clips=6)
     assert retry(store).reopened == 1
     local_runner().run(OPTIONS.task(spec), store)
     assert verify(store).clean and verify(store).counts.complete and not failures(store)

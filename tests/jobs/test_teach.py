@@ -259,7 +259,8 @@ def test_unreachable_videos_are_transient_and_can_be_retried(archive: Path, tmp_
     spec = tiny_spec(clip=ClipSpec(num_frames=4, seconds=0.45))
     hidden = away.with_suffix(".away")
     from jobs.index import catalog, index
-    from jobs.teach import add_videos, open_targets
+    from jobs.planning import add_videos
+    from jobs.teach import open_targets
     from pipeline.local_runner import LocalRunner
     from pipeline.models.resolve import resolve_targets
     from pipeline.video.frame_source import LocalFrameSource
@@ -268,7 +269,8 @@ def test_unreachable_videos_are_transient_and_can_be_retried(archive: Path, tmp_
     resolved = resolve_targets(spec)
     indexed = index(str(archive), str(tmp_path / "out"))
     store = open_targets(str(tmp_path / "out"), "targets", resolved)
-    add_videos(store, catalog(indexed.store, indexed.entries), resolved, 6, "test")
+    videos = catalog(indexed.store, indexed.entries)
+    add_videos(store, videos, resolved.clip, notes={}, shard_clips=6)
     away.rename(hidden)
     runner = LocalRunner(lambda: LocalFrameSource(PyAVDecoder(), max_attempts=2))
     runner.run(OPTIONS.task(resolved), store)
