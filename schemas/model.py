@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from pydantic import BeforeValidator, Field, field_validator
 
-from schemas.spec import Spec
-
-
-def _json_object(value: Any) -> Any:
-    """A string (from a flag) is read as a JSON object, so that numbers stay numbers."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError as e:
-        raise ValueError(f"{value!r} is not a JSON object: {e}") from e
+from schemas.spec import Spec, json_object
 
 
 class InputSpec(Spec):
@@ -52,7 +41,7 @@ class ModelRef(Spec):
     factory: str = Field(min_length=1)
     """Who builds it: 'package.module:function', 'path/to/file.py:function', a torch.export file
     ('model.pt2'), or 'torchvision:NAME', 'timm:NAME', 'transformers:NAME' where those are installed."""
-    kwargs: Annotated[dict[str, Any], BeforeValidator(_json_object), Parameter(accepts_keys=False)] = Field(
+    kwargs: Annotated[dict[str, Any], BeforeValidator(json_object), Parameter(accepts_keys=False)] = Field(
         default_factory=dict
     )
     """Arguments of the factory, as a JSON object."""
@@ -67,6 +56,9 @@ class ModelRef(Spec):
     """Class names in the order of the logits. Names alone never change the fingerprint."""
     input: InputSpec = InputSpec()
     """What the model wants to be fed."""
+    trained_on: Annotated[tuple[str, ...], Parameter(negative=())] = ()
+    """Splits of the manifest that it was trained on, whose rows say nothing of its confidence. Never changes the
+    fingerprint."""
     code: Annotated[str | None, Parameter(show=False)] = None
     """Filled in by Locum: version of the package, or hash of the source file, that builds the model."""
 
@@ -84,7 +76,7 @@ class ModelRef(Spec):
         Where files lie and what the classes are called does not: of a factory in a file the function's name counts,
         and of a torch.export file nothing, for ``code`` holds the hash of the file.
         """
-        body = self.model_dump(mode="json", exclude={"weights", "classes"})
+        body = self.model_dump(mode="json", exclude={"weights", "classes", "trained_on"})
         place, _, function = self.factory.rpartition(":")
         if self.factory.endswith(".pt2"):
             body["factory"] = "pt2"

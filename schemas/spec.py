@@ -26,6 +26,16 @@ class Spec(BaseModel):
     )
 
 
+def json_object(value: Any) -> Any:
+    """A string (from a flag) is read as a JSON object, so that numbers stay numbers."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as e:
+        raise ValueError(f"{value!r} is not a JSON object: {e}") from e
+
+
 def canonical_json(value: Any) -> bytes:
     """JSON bytes that are equal for equal values, in any process and on any platform.
 

@@ -1,0 +1,174 @@
+"""How good a student is on held-out clips: one table of metrics, each with an interval from a bootstrap over groups.
+
+Reads what `pipeline.distill.predict` wrote. The teacher stands beside the student on the same rows, and max-probability
+beside each confidence head, compared on the same draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline import metrics
+from pipeline.uncertainty import softmax
+
+NUM_DRAWS = 500
+
+Statistic = Callable[[NDArray[np.intp]], float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric, and the middle 95 % of it over bootstrap draws of groups."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float | None]:
+        def number(x: float) -> float | None:
+            return None if np.isnan(x) else round(x, 6)
+
+        return {"value": number(self.value), "low": number(self.low), "high": number(self.high)}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``metrics`` by name: of the student, of the ``teacher_…`` and of the two heads."""
+
+    clips: int
+    videos: int
+    groups: int
+    labelled_clips: int
+    metrics: dict[str, Estimate]
+
+    def to_json(self) -> dict[str, Any]:
+        counts = {
+            "clips": self.clips,
+            "videos": self.videos,
+            "groups": self.groups,
+            "labelled_clips": self.labelled_clips,
+        }
+        return {**counts, "metrics": {name: m.to_json() for name, m in self.metrics.items()}}
+
+
+def evaluate(predictions: pa.Table, *, num_draws: int = NUM_DRAWS, seed: int = 0) -> Evaluation:
+    """Metrics of a table of predictions; those against labels are of the clips that have one.
+
+    Where nothing has a label, "right" is agreement with the teacher, and the teacher's head is not judged.
+
+    Raises
+    ------
+    ValueError
+        If the table is empty.
+    """
+    if not predictions.num_rows:
+        raise ValueError("there is nothing to evaluate on")
+    logits_NK = _matrix(predictions["logits"])
+    probs_NK = softmax(logits_NK)
+    top1_N, msp_N = probs_NK.argmax(axis=1), probs_NK.max(axis=1)
+    label_N = predictions["label"].fill_null(-1).to_numpy()
+    teacher_N, teacher_msp_N = (predictions[c].to_numpy() for c in ("teacher_top1", "teacher_msp"))
+    group_N = predictions["group"].to_numpy()
+    video_N = np.unique(np.array(predictions["video_id"].to_pylist()), return_inverse=True)[1]
+    has = label_N >= 0
+    found: dict[str, Estimate] = {}
+
+    def add(name: str, statistic: Statistic, rows: NDArray[np.bool_]) -> None:
+        chosen = np.flatnonzero(rows)
+        if len(chosen):
+            draws = metrics.bootstrap(
+                lambda at: statistic(chosen[at]), group_N[chosen], num_draws=num_draws, seed=seed
+            )
+            found[name] = Estimate(statistic(np.arange(len(label_N))[chosen]), *metrics.interval(draws))
+
+    every = np.ones(len(label_N), np.bool_)
+    add("agreement", lambda at: metrics.accuracy(top1_N[at] == teacher_N[at]), every)
+    kl_N = predictions["kl"].to_numpy(zero_copy_only=False)
+    add("kl", lambda at: float(kl_N[at].mean()), ~np.isnan(kl_N.astype(np.float64)))
+    add("accuracy", lambda at: metrics.accuracy(top1_N[at] == label_N[at]), has)
+    add("teacher_accuracy", lambda at: metrics.accuracy(teacher_N[at] == label_N[at]), has)
+    if has.any():
+        found["video_accuracy"] = _of_videos(
+            video_rights(probs_NK[has], label_N[has], video_N[has]),
+            group_N[has],
+            video_N[has],
+            num_draws,
+            seed,
+        )
+    add("nll", lambda at: metrics.nll(probs_NK[at], label_N[at]), has)
+    add("brier", lambda at: metrics.brier(probs_NK[at], label_N[at]), has)
+    right_N = top1_N == np.where(has, label_N, teacher_N)
+    judged = has if has.any() else every
+    add("ece", lambda at: metrics.ece(msp_N[at], right_N[at]), judged)
+    own_N, of_teacher_N = (predictions[c].to_numpy() for c in ("student_right", "teacher_right"))
+    _add_head(add, "student_right", own_N, msp_N, right_N, judged)
+    _add_head(add, "teacher_right", of_teacher_N, msp_N, teacher_N == label_N, has)
+    add(
+        "teacher_right_auroc_of_teacher_msp",
+        lambda at: metrics.auroc(teacher_msp_N[at], teacher_N[at] == label_N[at]),
+        has,
+    )
+    return Evaluation(
+        clips=len(label_N),
+        videos=int(video_N.max()) + 1,
+        groups=len(np.unique(group_N)),
+        labelled_clips=int(has.sum()),
+        metrics=found,
+    )
+
+
+def _add_head(
+    add: Callable[[str, Statistic, NDArray[np.bool_]], None],
+    name: str,
+    score_N: NDArray[np.floating],
+    msp_N: NDArray[np.floating],
+    right_N: NDArray[np.bool_],
+    rows: NDArray[np.bool_],
+) -> None:
+    """A head and max-probability on the same rows, and by how much the head ranks better."""
+    add(f"{name}_auroc", lambda at: metrics.auroc(score_N[at], right_N[at]), rows)
+    add(f"{name}_auroc_of_msp", lambda at: metrics.auroc(msp_N[at], right_N[at]), rows)
+    add(
+        f"{name}_auroc_gain",
+        lambda at: metrics.auroc(score_N[at], right_N[at]) - metrics.auroc(msp_N[at], right_N[at]),
+        rows,
+    )
+    add(f"{name}_ece", lambda at: metrics.ece(score_N[at], right_N[at]), rows)
+    add(f"{name}_aurc", lambda at: metrics.aurc(score_N[at], right_N[at]), rows)
+    add(f"{name}_augrc", lambda at: metrics.augrc(score_N[at], right_N[at]), rows)
+
+
+def video_rights(
+    probs_NK: NDArray[np.floating], label_N: NDArray[np.integer], video_N: NDArray[np.integer]
+) -> NDArray[np.bool_]:
+    """Whether the mean of each video's clips is largest at its label; (V,), in order of the videos' numbers."""
+    videos, first_V, which_N = np.unique(video_N, return_index=True, return_inverse=True)
+    sums_VK = np.zeros((len(videos), probs_NK.shape[1]))
+    np.add.at(sums_VK, which_N, probs_NK)
+    return np.asarray(sums_VK.argmax(axis=1) == label_N[first_V])
+
+
+def _of_videos(
+    right_V: NDArray[np.bool_],
+    group_N: NDArray[np.generic],
+    video_N: NDArray[np.integer],
+    num_draws: int,
+    seed: int,
+) -> Estimate:
+    group_V = group_N[np.unique(video_N, return_index=True)[1]]
+    draws = metrics.bootstrap(
+        lambda at: metrics.accuracy(right_V[at]), group_V, num_draws=num_draws, seed=seed
+    )
+    return Estimate(metrics.accuracy(right_V), *metrics.interval(draws))
+
+
+def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    array = column.combine_chunks()
+    flat = array.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, np.float32).reshape(len(array), array.type.list_size)

@@ -1,0 +1,152 @@
+"""After training: confidence heads, and what the student says of held-out clips.
+
+The heads are fitted on the calibration split, without what the teacher itself learnt from; test is looked at once,
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from pipeline.distill.checkpoint import as_safetensors
+from pipeline.distill.evaluate import Evaluation, evaluate
+from pipeline.distill.heads import Fitted, fit_head, uses_features
+from pipeline.distill.loader import Loader
+from pipeline.distill.predict import run_over, write_predictions
+from pipeline.distill.splits import Role
+from pipeline.distill.student import Student, Trunk
+from pipeline.distill.targets import TargetReader
+from pipeline.known import I64, Bools
+from schemas.errors import SettingsError
+from schemas.student import TrainSpec
+
+MOST_HEAD_ROWS = 100_000
+"""A head has a few hundred numbers to fit: more rows are not worth the memory."""
+
+_JUDGED = (Role.VAL, Role.CALIBRATION, Role.TEST)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The whole student, its weights as safetensors, and what was measured."""
+
+    student: Student
+    weights: bytes
+    heads: Mapping[str, Any]
+    evaluations: Mapping[str, Evaluation]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "heads": dict(self.heads),
+            "evaluation": {name: e.to_json() for name, e in self.evaluations.items()},
+        }
+
+
+def finish(
+    trunk: Trunk,
+    spec: TrainSpec,
+    loader: Loader,
+    targets: TargetReader,
+    role_R: NDArray[np.int8],
+    known_to_teacher_R: Bools,
+    folder: Path,
+    device: torch.device,
+) -> Finished:
+    """Fit the heads, write predictions of the held-out splits under ``folder``, and judge them."""
+    trunk.eval()
+    fitted, about = _fit(trunk, loader, targets, role_R, known_to_teacher_R, spec, device)
+    student = Student(trunk, *(f.head for f in fitted)).eval().to(device)
+    evaluations = {}
+    for role in _JUDGED:
+        rows_R = role_R == role
+        if not rows_R.any():
+            continue
+        path = folder / f"{role.name.lower()}.parquet"
+        write_predictions(path, student, loader, targets, rows_R, device)
+        evaluations[role.name.lower()] = evaluate(pq.read_table(path), seed=spec.seed)
+    return Finished(student, as_safetensors(student.state_dict()), about, evaluations)
+
+
+def _fit(
+    trunk: Trunk,
+    loader: Loader,
+    targets: TargetReader,
+    role_R: NDArray[np.int8],
+    known_to_teacher_R: Bools,
+    spec: TrainSpec,
+    device: torch.device,
+) -> tuple[tuple[Fitted, Fitted], dict[str, Any]]:
+    """The heads that the student, and that the teacher, is right."""
+    rows_R = role_R == Role.CALIBRATION
+    if rows_R.any() and not (rows_R & ~known_to_teacher_R).any():
+        raise SettingsError(
+            "all clips of the calibration split are the teacher's own training videos, and say nothing of where it "
+            "can be trusted: name another split, or teach videos that it has not seen"
+        )
+    rows_R = rows_R & ~known_to_teacher_R
+    if not rows_R.any():
+        raise SettingsError("no clip is left to fit the confidence heads on: the calibration split is empty")
+    rows_R = _at_most(rows_R, MOST_HEAD_ROWS, spec.seed)
+    parts = list(run_over(trunk, loader, rows_R, device))
+    rows_N: I64 = np.concatenate([rows for rows, _, _ in parts])
+    logits_NK = np.concatenate([logits for _, logits, _ in parts])
+    features_NF = np.concatenate([features for _, _, features in parts])
+    about_N = np.asarray(targets.snapshot.rows_R[rows_N])
+    label_N, group_N = about_N["label"], about_N["group"]
+    labelled = label_N >= 0
+    if labelled.any():
+        keep = np.flatnonzero(labelled)
+        teacher_N = targets.first(rows_N[keep])
+        rights = [
+            (logits_NK[keep].argmax(axis=1) == label_N[keep]).astype(np.float32),
+            (teacher_N == label_N[keep]).astype(np.float32),
+        ]
+    else:
+        keep = np.arange(len(rows_N))
+        at_one = TargetReader(targets.snapshot, 1.0, targets.multi_label, targets.weights_M)
+        rights = list(_as_the_teacher_says(at_one, rows_N, logits_NK))
+    use = uses_features(len(keep), features_NF.shape[1])
+    features = features_NF[keep] if use else None
+    fitted = [fit_head(logits_NK[keep], features, right, group_N[keep], seed=spec.seed) for right in rights]
+    about = {
+        "right_means": "the label" if labelled.any() else "the teacher's probability of it",
+        "clips": len(keep),
+        "left_out_as_known_to_the_teacher": int(((role_R == Role.CALIBRATION) & known_to_teacher_R).sum()),
+        "uses_features": use,
+        "student_right": _about(fitted[0]),
+        "teacher_right": _about(fitted[1]),
+    }
+    return (fitted[0], fitted[1]), about
+
+
+def _as_the_teacher_says(
+    targets: TargetReader, rows_N: I64, logits_NK: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Without labels: the teacher's probability of the student's first class, and of its own."""
+    first_N1 = logits_NK.argmax(axis=1)[:, None]
+    if targets.has_kept_only:
+        classes_NJ, probs_NJ = targets.kept(rows_N)
+        return (probs_NJ * (classes_NJ == first_N1)).sum(axis=1), probs_NJ.max(axis=1)
+    probs_NK = targets.dense(rows_N)
+    return np.take_along_axis(probs_NK, first_N1, axis=1)[:, 0], probs_NK.max(axis=1)
+
+
+def _about(fitted: Fitted) -> dict[str, Any]:
+    return {"decay": fitted.decay, "cross_validated_losses": [round(x, 6) for x in fitted.losses]}
+
+
+def _at_most(rows_R: Bools, most: int, seed: int) -> Bools:
+    chosen = np.flatnonzero(rows_R)
+    if len(chosen) <= most:
+        return rows_R
+    out: Bools = np.zeros(len(rows_R), np.bool_)
+    out[np.random.default_rng([seed, 5]).choice(chosen, most, replace=False)] = True
+    return out

@@ -1,0 +1,163 @@
+"""Confidence heads: how likely the student, and how likely the teacher, is right about a clip.
+
+A head is ``a * logit(p) + b + g(x)`` with p the student's largest probability, a > 0 and g a small network that
+starts at zero: it begins with the ranking of max-probability and leaves it only where that pays. x are the largest
+log-probabilities, in order, and (where there are enough rows) the features of the student's trunk, which stays as
+it is. How strongly g is held down is chosen by cross-validation over groups; "not at all used" is among the
+choices.
+
+Heads are fitted on rows that the student did not learn from, never on the teacher's own training videos.
+
+Shapes: N clips, K classes, J largest of them, F features, X = J + F inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.distill.losses import confidence
+from pipeline.distill.splits import folds
+from pipeline.known import U64
+
+MOST_SORTED = 5
+MIN_ROWS_A_FEATURE = 10
+"""Features of the trunk are used where there are so many rows to each of them."""
+
+DECAYS: tuple[float | None, ...] = (None, 1e-1, 1e-2, 1e-3)
+"""Weight decays that are tried; None is a head without g."""
+
+_HIDDEN = 16
+_FOLDS = 5
+_STEPS = 300
+_SMALLEST = 1e-6
+
+
+class ConfidenceHead(nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
+    """One confidence, as a logit, from the student's logits and features."""
+
+    def __init__(self, num_classes: int, num_features: int) -> None:
+        super().__init__()
+        self.num_sorted, self.num_features = min(MOST_SORTED, num_classes), num_features
+        size = self.num_sorted + num_features
+        self.log_slope = nn.Parameter(torch.zeros(()))
+        self.offset = nn.Parameter(torch.zeros(()))
+        self.register_buffer("mean_X", torch.zeros(size))
+        self.register_buffer("std_X", torch.ones(size))
+        self.hidden = nn.Linear(size, _HIDDEN)
+        self.out = nn.Linear(_HIDDEN, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def inputs(self, logits_NK: Tensor, features_NF: Tensor | None) -> Tensor:
+        """x: the largest log-probabilities, the largest first, and the features; (N, X)."""
+        sorted_NJ = F.log_softmax(logits_NK.float(), dim=1).topk(self.num_sorted, dim=1).values
+        return sorted_NJ if features_NF is None else torch.cat([sorted_NJ, features_NF.float()], dim=1)
+
+    def forward(self, logits_NK: Tensor, features_NF: Tensor | None) -> Tensor:
+        """(N,)"""
+        x_NX = self.inputs(logits_NK, features_NF)
+        hidden = torch.tanh(self.hidden((x_NX - self.mean_X) / self.std_X))
+        base_N = torch.exp(self.log_slope) * torch.logit(x_NX[:, 0].exp(), eps=_SMALLEST) + self.offset
+        total_N: Tensor = base_N + self.out(hidden)[:, 0]
+        return total_N
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head, the weight decay that was chosen for it, and the cross-validated loss (nats a clip) of each choice."""
+
+    head: ConfidenceHead
+    decay: float | None
+    losses: tuple[float, ...]
+
+
+def uses_features(num_rows: int, num_features: int) -> bool:
+    """Whether so many rows are enough to fit a head on so many features."""
+    return num_features > 0 and num_rows >= MIN_ROWS_A_FEATURE * num_features
+
+
+def fit_head(
+    logits_NK: NDArray[np.floating],
+    features_NF: NDArray[np.floating] | None,
+    right_N: NDArray[np.floating],
+    group_N: U64,
+    *,
+    seed: int = 0,
+    decays: Sequence[float | None] = DECAYS,
+) -> Fitted:
+    """Fit a head to ``right_N``, whether (or how surely, 0 to 1) it is right; the decay by cross-validation over
+    groups.
+
+    Raises
+    ------
+    ValueError
+        If there is no row.
+    """
+    if not len(right_N):
+        raise ValueError("a confidence head needs at least one row")
+    logits, right = torch.from_numpy(logits_NK).float(), torch.from_numpy(right_N).float()
+    features = None if features_NF is None else torch.from_numpy(features_NF).float()
+    fold_N = torch.from_numpy(folds(group_N, _FOLDS, seed=seed))
+    present = [k for k in range(_FOLDS) if 0 < int((fold_N == k).sum()) < len(right)]
+    losses = []
+    for decay in decays:
+        total = 0.0
+        for k in present:
+            train, held = fold_N != k, fold_N == k
+            head = _fit(logits[train], _some(features, train), right[train], decay, seed)
+            with torch.no_grad():
+                total += float(confidence(head(logits[held], _some(features, held)), right[held]).sum())
+        losses.append(total / len(right))
+    chosen = decays[int(np.argmin(losses))] if present else None
+    return Fitted(_fit(logits, features, right, chosen, seed), chosen, tuple(losses))
+
+
+def _some(features: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if features is None else features[rows]
+
+
+def _fit(
+    logits: Tensor, features: Tensor | None, right: Tensor, decay: float | None, seed: int
+) -> ConfidenceHead:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = ConfidenceHead(logits.shape[1], 0 if features is None else features.shape[1])
+    with torch.no_grad():
+        x_NX = head.inputs(logits, features)
+        head.mean_X.copy_(x_NX.mean(0))
+        head.std_X.copy_(x_NX.std(0, correction=0).clamp_min(1e-3))
+    _descend(head, [head.log_slope, head.offset], logits, features, right, 0.0)
+    if decay is not None:
+        _descend(head, list(head.parameters()), logits, features, right, decay)
+    head.eval().requires_grad_(False)
+    return head
+
+
+def _descend(
+    head: ConfidenceHead,
+    parameters: list[Tensor],
+    logits: Tensor,
+    features: Tensor | None,
+    right: Tensor,
+    decay: float,
+) -> None:
+    """Minimise the mean loss and ``decay`` times the squared weights of g, over all rows at once."""
+    optimizer = torch.optim.LBFGS(parameters, max_iter=_STEPS, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = confidence(head(logits, features), right).mean()
+        loss = loss + decay * (head.hidden.weight.square().sum() + head.out.weight.square().sum())
+        # A slope of its own prior: with few rows a head must not become sure of everything.
+        loss = loss + 1e-3 * head.log_slope.square()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)

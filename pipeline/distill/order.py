@@ -1,0 +1,71 @@
+"""In which order a training run sees its rows: a pure function of seed and epoch, so that a resumed run sees the same.
+
+The blocks of a store are permuted and taken some at a time; the rows of those are permuted together. No buffer, and no
+state of a generator, has to be kept to go on in the middle: a run seeks to the right window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.known import I64, Bools
+
+_WINDOWS, _ROWS, _DRAWS = range(3)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """B blocks of rows that lie together: the first row of each, and how many there are."""
+
+    first_B: I64
+    rows_B: I64
+
+
+@dataclass(frozen=True)
+class Window:
+    """The blocks that are read together, and their chosen rows in the order in which they are seen."""
+
+    blocks: NDArray[np.intp]
+    rows_N: I64
+
+
+def epoch_windows(
+    blocks: Blocks, chosen_R: Bools, *, seed: int, epoch: int, blocks_at_once: int, skip: int = 0
+) -> Iterator[tuple[int, Window]]:
+    """The windows of an epoch, each with the number of rows that were seen before it.
+
+    Windows that end within the first ``skip`` rows are passed over, without looking at their rows.
+    """
+    counts_B = (
+        np.add.reduceat(np.append(chosen_R, False), blocks.first_B) if len(blocks.first_B) else np.empty(0)
+    )
+    order = np.random.default_rng([seed, epoch, _WINDOWS]).permutation(len(blocks.first_B))
+    order = order[counts_B[order] > 0]
+    before = 0
+    for number, start in enumerate(range(0, len(order), blocks_at_once)):
+        taken = order[start : start + blocks_at_once]
+        count = int(counts_B[taken].sum())
+        if before + count > skip:
+            rows = np.concatenate(
+                [
+                    np.flatnonzero(chosen_R[first : first + n]) + first
+                    for first, n in zip(blocks.first_B[taken], blocks.rows_B[taken], strict=True)
+                ]
+            )
+            rng = np.random.default_rng([seed, epoch, _ROWS, number])
+            yield before, Window(taken, rows[rng.permutation(len(rows))])
+        before += count
+
+
+def num_steps(num_rows: int, batch_size: int) -> int:
+    """Whole batches of an epoch; one of all rows where there are too few for that."""
+    return max(1, num_rows // batch_size) if num_rows else 0
+
+
+def draws(seed: int, epoch: int, step: int) -> np.random.Generator:
+    """The random numbers of one step."""
+    return np.random.default_rng([seed, epoch, _DRAWS, step])

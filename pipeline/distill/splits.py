@@ -1,0 +1,101 @@
+"""Who may learn from which row. Groups stay together: what is learnt from one video of a group is known of the others.
+
+Where the manifest names splits they stand. What it does not name (val, calibration) is carved out of train, by
+group, and never out of test. Without any split all of it is carved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.known import U64
+from schemas.errors import SettingsError
+
+
+class Role(IntEnum):
+    """What a row is for. ``NONE`` rows are of no use."""
+
+    NONE = -1
+    TRAIN = 0
+    VAL = 1
+    CALIBRATION = 2
+    TEST = 3
+
+
+NAMES: dict[str, Role] = {
+    "train": Role.TRAIN,
+    "training": Role.TRAIN,
+    "val": Role.VAL,
+    "valid": Role.VAL,
+    "validation": Role.VAL,
+    "dev": Role.VAL,
+    "cal": Role.CALIBRATION,
+    "calib": Role.CALIBRATION,
+    "calibration": Role.CALIBRATION,
+    "test": Role.TEST,
+}
+"""What splits are called."""
+
+CARVED = ((Role.VAL, 0.1), (Role.CALIBRATION, 0.2))
+"""Shares of the groups of train that are taken for what the manifest does not name."""
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def roles(
+    splits: Sequence[str],
+    split_R: NDArray[np.integer],
+    group_R: U64,
+    usable_R: NDArray[np.bool_],
+    *,
+    seed: int = 0,
+) -> NDArray[np.int8]:
+    """The `Role` of each row; (R,). Rows without a split count as train, rows that are not usable have none.
+
+    Raises
+    ------
+    SettingsError
+        If a split has a name that says nothing, or no row is left to train on.
+    """
+    strange = [name for name in splits if name.lower() not in NAMES]
+    if strange:
+        raise SettingsError(
+            f"the split {strange[0]!r} of the manifest is none of {', '.join(NAMES)}: say with --splits which it is"
+        )
+    of_split = np.array([*(NAMES[name.lower()] for name in splits), Role.TRAIN], np.int8)
+    role_R = np.where(usable_R, of_split[split_R], np.int8(Role.NONE))
+    named = {NAMES[name.lower()] for name in splits}
+    place_R = _uniform(group_R, seed)
+    low = 0.0
+    for role, share in CARVED:
+        if role not in named:
+            role_R[(role_R == Role.TRAIN) & (place_R >= low) & (place_R < low + share)] = role
+            low += share
+    if not (role_R == Role.TRAIN).any():
+        raise SettingsError(
+            f"no usable clip is in a split to train on; there are {', '.join(splits) or 'none'}"
+        )
+    return role_R.astype(np.int8)
+
+
+def folds(group_R: U64, num_folds: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """The fold of each row, 0 to ``num_folds`` - 1; groups stay together, and folds hold about equally many. (R,)"""
+    groups, which_R = np.unique(group_R, return_inverse=True)
+    order = np.argsort(_uniform(groups, seed))
+    fold_G = np.empty(len(groups), np.int64)
+    fold_G[order] = np.arange(len(groups)) % num_folds
+    return fold_G[which_R]
+
+
+def _uniform(hashes: U64, seed: int) -> NDArray[np.float64]:
+    """A number in [0, 1) for each hash, another one for another seed."""
+    with np.errstate(over="ignore"):
+        x = hashes + _MIX * np.uint64(seed + 1)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
+            x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+        x ^= x >> np.uint64(31)
+    return (x >> np.uint64(11)).astype(np.float64) / float(1 << 53)

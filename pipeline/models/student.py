@@ -1,0 +1,76 @@
+"""Students: built from a reference for a number of classes, with weights drawn from a seed, and ready to train."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+
+from pipeline.models.factory import find_factory
+from pipeline.models.foreign import foreign_code
+from pipeline.models.inputs import to_input, to_logits
+from pipeline.models.weights import fetch, load_into, read_state
+from schemas.errors import ModelError
+from schemas.model import ModelRef
+
+_HINT = "check input.layout and the kept frames' number and size"
+
+
+def for_classes(ref: ModelRef, num_classes: int, classes: tuple[str, ...]) -> ModelRef:
+    """``ref`` with its code, and with ``num_classes`` among its kwargs where the factory takes that.
+
+    Raises
+    ------
+    ModelError
+        If there is no such factory, it is a torch.export file, or it was told another number.
+    """
+    factory = find_factory(ref.factory, with_weights=ref.weights is not None)
+    if factory.exported:
+        raise ModelError(
+            f"{ref.factory!r} is a torch.export file, and those cannot be trained: name a factory"
+        )
+    kwargs = dict(ref.kwargs)
+    if kwargs.setdefault("num_classes", num_classes) != num_classes:
+        raise ModelError(
+            f"the student is to have {kwargs['num_classes']} classes, the targets have {num_classes}"
+        )
+    try:
+        inspect.signature(factory.function).bind(**kwargs)
+    except (TypeError, ValueError):
+        kwargs = dict(ref.kwargs)
+    return ref.model_copy(
+        update={"kwargs": kwargs, "code": factory.code, "num_classes": num_classes, "classes": classes}
+    )
+
+
+def build_student(
+    ref: ModelRef, shape_THW: tuple[int, int, int], *, seed: int, device: str | torch.device = "cpu"
+) -> torch.nn.Module:
+    """The student of a reference that `for_classes` gave, in training mode, once it was seen to fit the frames.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be built, does not take frames of that shape, gives another number of classes, or has
+        nothing to train.
+    """
+    factory = find_factory(ref.factory, with_weights=ref.weights is not None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = factory.build(ref.kwargs)
+        if ref.weights is not None:
+            file = fetch(ref.weights, ref.weights_sha256)
+            load_into(model, read_state(file.path, ref.weights), ref.weights)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ModelError(f"the student {ref.factory!r} has no parameter to train")
+    model.to(device).eval()
+    frames = torch.zeros((2, *shape_THW, 3), dtype=torch.uint8, device=device)
+    x = to_input(frames, ref.input)
+    with torch.no_grad(), foreign_code(f"the student {ref.factory!r} does not take {tuple(x.shape)}", _HINT):
+        output = model(x)
+    found = to_logits(output, 2, shape_THW[0], ref.input).shape[1]
+    if found != ref.num_classes:
+        raise ModelError(
+            f"the student {ref.factory!r} gives {found} classes, the targets have {ref.num_classes}"
+        )
+    return model.train()

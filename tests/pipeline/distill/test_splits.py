@@ -1,0 +1,69 @@
+"""Roles: no group is in two of them, named splits stand, and what is carved is carved out of train."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.distill.splits import Role, folds, roles
+from schemas.errors import SettingsError
+
+
+def groups(num_groups: int, rows_each: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.repeat(rng.integers(0, 2**63, num_groups).astype(np.uint64), rows_each)
+
+
+@given(st.integers(0, 1000))
+def test_groups_stay_together(seed: int) -> None:
+    group_R = groups(60, 3, seed)
+    role_R = roles((), np.full(180, -1), group_R, np.ones(180, np.bool_), seed=seed)
+    for group in np.unique(group_R):
+        assert len(set(role_R[group_R == group].tolist())) == 1
+
+
+def test_without_splits_all_is_carved_in_about_the_shares() -> None:
+    group_R = groups(4000, 1)
+    role_R = roles((), np.full(4000, -1), group_R, np.ones(4000, np.bool_))
+    share = {role: (role_R == role).mean() for role in Role}
+    assert share[Role.VAL] == pytest.approx(0.1, abs=0.02)
+    assert share[Role.CALIBRATION] == pytest.approx(0.2, abs=0.02)
+    assert share[Role.TEST] == 0
+
+
+def test_named_splits_stand_and_test_is_never_carved() -> None:
+    group_R = groups(900, 1)
+    names = ("train", "test", "val")
+    split_R = np.arange(900) % 3
+    role_R = roles(names, split_R, group_R, np.ones(900, np.bool_))
+    assert (role_R[split_R == 1] == Role.TEST).all() and (role_R[split_R == 2] == Role.VAL).all()
+    of_train = role_R[split_R == 0]
+    assert set(of_train.tolist()) == {Role.TRAIN, Role.CALIBRATION}
+
+
+def test_rows_that_are_not_usable_have_no_role() -> None:
+    usable = np.arange(100) % 2 == 0
+    role_R = roles(("train", "val", "calibration"), np.zeros(100, int), groups(100, 1), usable)
+    assert (role_R[~usable] == Role.NONE).all() and (role_R[usable] == Role.TRAIN).all()
+
+
+def test_names_that_say_nothing_are_refused() -> None:
+    with pytest.raises(SettingsError, match="'fold3'"):
+        roles(("train", "fold3"), np.zeros(4, int), groups(4, 1), np.ones(4, np.bool_))
+
+
+def test_nothing_to_train_on_is_said() -> None:
+    with pytest.raises(SettingsError, match="test"):
+        roles(("test",), np.zeros(4, int), groups(4, 1), np.ones(4, np.bool_))
+
+
+@given(st.integers(2, 8), st.integers(0, 100))
+def test_folds_keep_groups_together_and_are_even(num_folds: int, seed: int) -> None:
+    group_R = groups(40, 2, seed)
+    fold_R = folds(group_R, num_folds, seed=seed)
+    for group in np.unique(group_R):
+        assert len(set(fold_R[group_R == group].tolist())) == 1
+    counts = np.bincount(fold_R, minlength=num_folds)
+    assert counts.max() - counts.min() <= 2
