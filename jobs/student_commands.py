@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -13,6 +14,9 @@ from schemas.cluster import RayOptions
 from schemas.errors import EXIT_OK, EXIT_UNFINISHED
 from schemas.frames import KeepSpec
 from schemas.student import TrainSpec
+
+if TYPE_CHECKING:
+    from pipeline.distill.loop import TrainProgress
 
 
 def frames(
@@ -114,6 +118,7 @@ def distill(
     frames: str | None = None,
     device: str = "auto",
     num_threads: int | None = None,
+    tensorboard: str | None = None,
     as_json: Json = False,
     quiet: Quiet = False,
     config: str | None = None,
@@ -136,6 +141,8 @@ def distill(
         'auto', 'cpu', 'cuda', 'cuda:1'.
     num_threads
         Threads on the CPU; all where not given. Weights repeat to the bit with the same number of threads.
+    tensorboard
+        Folder for TensorBoard logs; needs the extra of that name.
     as_json
         Print one JSON object.
     quiet
@@ -145,13 +152,23 @@ def distill(
     """
     from jobs.console import emit
     from jobs.distill import DistilOptions, distil
+    from jobs.tensorboard_log import tensorboard_log
     from jobs.training_console import training_display
 
     if num_threads is not None:
         at_least("--num-threads", num_threads, 1)
     options = DistilOptions(name, frames, device, num_threads)
-    with training_display(quiet=quiet) as show:
-        report = distil(targets, out, train, options, on_progress=show)
+    with ExitStack() as stack:
+        shows = [stack.enter_context(training_display(quiet=quiet))]
+        if tensorboard is not None:
+            shows.append(stack.enter_context(tensorboard_log(tensorboard)))
+
+        def show_all(p: TrainProgress) -> None:
+            for show in shows:
+                if show is not None:
+                    show(p)
+
+        report = distil(targets, out, train, options, on_progress=show_all)
     emit(
         {"student": report.url, **report.about}, as_json=as_json, text=_student_text(report.url, report.about)
     )

@@ -99,7 +99,8 @@ class Loader:
             )
             first = True
             for before, window in windows:
-                sheets = {row: sheets[row] for row in self._with_next(left)} | self._read(window)
+                kept = {row: sheets[row] for row in self._with_next(left) if row in sheets}
+                sheets = kept | self._read(window)
                 seen = skip_steps * size - before if first else 0
                 first = False
                 rows = np.concatenate([left, window.rows_N[seen:]])

@@ -40,7 +40,7 @@ from schemas.student import TrainSpec
 
 WARMUP_SHARE = 0.1
 FINAL_RATE = 0.1
-CHECKPOINT_SECONDS = 120.0
+CHECKPOINT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ class TrainState:
     main_epochs: int = 0
     train_loss_sum: float = 0.0
     seconds: float = 0.0
+    clips: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -150,6 +151,7 @@ class Training:
             loss = self._one_step(batch, final=epoch >= self._state.main_epochs)
             self._step += 1
             self._state.train_loss_sum += loss
+            self._state.clips += len(batch.label_N)
             self._tell(epoch, loss)
             if time.perf_counter() - saved_at > CHECKPOINT_SECONDS and self._step % self._steps:
                 self._save()

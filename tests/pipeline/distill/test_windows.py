@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.distill.snapshot import ROW
+from pipeline.distill.snapshot_rows import ROW
 from pipeline.distill.windows import joined_to_next, overlaps, pool, shifted
 
 spans = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), min_size=1, max_size=6)

@@ -1,0 +1,220 @@
+"""Students from the cache, from labels alone, and with the teacher in the loop: what each is worth and costs.
+
+    python -m bench.motion_archive ARCHIVE                    # first: some thousand synthetic videos
+    python -m bench.distill prepare ARCHIVE OUT               # the demo's teacher over them, and kept frames
+    python -m bench.distill accuracy OUT [--epochs 30]        # labels against cache, 3 seeds, paired, by group
+    python -m bench.distill online OUT [--share 0.1]          # cache against the teacher in the loop: cost and KL
+
+``accuracy`` scores the test split of the archive once, by what `jobs.distill` writes. ``online`` trains both arms
+with the same weights, order, augmentation and epochs on a share of the training groups, without the final phase
+(which raises the KL on purpose), and prints clips a second of both, the seconds of a whole run for a second
+student, and the KL on held-out clips."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.distill_arms.compare import held, paired, summary
+from bench.distill_arms.online import OnlineLoader
+from jobs.distill import DistilOptions, distil
+from jobs.frames import keep_frames
+from jobs.runners import runner_for
+from jobs.teach import TeachOptions, teach
+from jobs.training_console import epoch_line
+from pipeline.demo.spec import demo_target_spec
+from pipeline.distill.loader import Augmentation, Loader
+from pipeline.distill.loop import Training, TrainProgress, TrainState
+from pipeline.distill.predict import run_over
+from pipeline.distill.snapshot import Snapshot, take_snapshot
+from pipeline.distill.splits import Role, folds, roles
+from pipeline.distill.student import Trunk
+from pipeline.distill.targets import TargetReader
+from pipeline.models.student import build_student, for_classes
+from pipeline.models.teacher import Teacher
+from pipeline.store.shard_store import ShardStore
+from pipeline.uncertainty import softmax
+from schemas.cluster import RayOptions
+from schemas.frames import FrameSpec, KeepSpec
+from schemas.student import TrainSpec
+from schemas.targets import TargetSpec
+
+KEEP = KeepSpec(num_frames=8, width=48, height=48)
+SEEDS = (1, 2, 3)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def told(p: TrainProgress) -> None:
+    if p.last is not None and p.step % max(1, p.steps // max(1, p.epochs)) == 0:
+        say("  " + epoch_line(p.last, p.epochs))
+
+
+def prepare(archive: Path, out: Path) -> None:
+    """Teach and keep frames, on Ray. Run again to continue."""
+    with runner_for(RayOptions(), local=False) as runner:
+        report = teach(
+            str(archive / "manifest.csv"),
+            str(out),
+            demo_target_spec(),
+            replace(TeachOptions(), batch_size=16),
+            runner=runner,
+        )
+    print(json.dumps(report.to_json()["this_run"]))
+    with runner_for(RayOptions(), local=False, device="cpu") as runner:
+        kept = keep_frames(report.store.url, keep=KEEP, runner=runner)
+    print(json.dumps(kept.to_json(), indent=1))
+
+
+def stores(out: Path) -> tuple[str, str]:
+    """The target store and the frame store of `prepare`."""
+    (targets,), (frames,) = out.glob("targets-*"), out.glob("frames-*")
+    return str(targets), str(frames)
+
+
+def accuracy(out: Path, spec: TrainSpec, seeds: tuple[int, ...]) -> None:
+    targets, frames = stores(out)
+    arms = {"cache": spec, "labels alone": spec.model_copy(update={"label_weight": 1.0})}
+    found = {}
+    for name, arm in arms.items():
+        folders = []
+        for seed in seeds:
+            say(f"{name}, seed {seed}")
+            options = DistilOptions(name=name.replace(" ", "-"), frames=frames)
+            report = distil(
+                [targets], str(out), arm.model_copy(update={"seed": seed}), options, on_progress=told
+            )
+            folders.append(report.url)
+        found[name] = held(folders)
+    for name, arm_held in found.items():
+        print("\n".join(summary(name, arm_held)))
+    print("\n".join(paired("cache against labels alone", found["cache"], found["labels alone"])))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm of `online`."""
+
+    name: str
+    state: TrainState
+    seconds: float
+    kl: float
+    accuracy: float
+
+    @property
+    def clips_per_second(self) -> float:
+        return self.state.clips / self.state.seconds if self.state.seconds else 0.0
+
+
+def online(out: Path, spec: TrainSpec, share: float) -> None:
+    targets, frames = (ShardStore.open(url) for url in stores(out))
+    teacher_spec = TargetSpec(**targets.document.spec)
+    with tempfile.TemporaryDirectory(prefix="locum-bench-") as folder:
+        started = time.perf_counter()
+        snapshot = take_snapshot(Path(folder) / "snapshot", frames, [targets])
+        snapshot_seconds = time.perf_counter() - started
+        reader = TargetReader(snapshot, spec.temperature)
+        role_R = roles(snapshot.splits, snapshot.rows_R["split"], snapshot.rows_R["group"], snapshot.usable_R)
+        parts = folds(snapshot.rows_R["group"], max(1, round(1 / share)))
+        train_R = (role_R == Role.TRAIN) & (parts == 0)
+        test_R = role_R == Role.TEST
+        loaders = {
+            "cache": Loader(reader, frames),
+            "online": OnlineLoader(
+                reader, frames, targets, Teacher(teacher_spec, batch_size=spec.batch_size)
+            ),
+        }
+        print(f"{train_R.sum()} clips to train on, {spec.epochs} epochs; {test_R.sum()} held out")
+        runs = []
+        for name, loader in loaders.items():
+            say(name)
+            runs.append(
+                _train(name, loader, loaders["cache"], snapshot, frames, spec, train_R, test_R, Path(folder))
+            )
+        cache, live = runs
+        total = cache.seconds + snapshot_seconds
+        print(f"{'':8s} {'seconds':>9s} {'clips/s':>9s} {'KL':>8s} {'agree':>7s}")
+        for run in runs:
+            print(
+                f"{run.name:8s} {run.seconds:9.1f} {run.clips_per_second:9.1f} {run.kl:8.4f} {run.accuracy:7.4f}"
+            )
+        ratios = f"cost ratio {live.seconds / total:.2f}; KL ratio {cache.kl / live.kl:.4f}"
+        print(f"snapshot {snapshot_seconds:.1f} s; {ratios}")
+
+
+def _train(
+    name: str,
+    loader: Loader,
+    plain: Loader,
+    snapshot: Snapshot,
+    frames: ShardStore,
+    spec: TrainSpec,
+    train_R: np.ndarray,
+    test_R: np.ndarray,
+    folder: Path,
+) -> Run:
+    frame_spec = FrameSpec(**frames.document.spec)
+    student = for_classes(spec.student_ref(), snapshot.num_classes, snapshot.classes)
+    shape = (frame_spec.clip.num_frames, frame_spec.view.height, frame_spec.view.width)
+    model, device = build_student(student, shape, seed=spec.seed), torch.device("cpu")
+    nobody = np.zeros(len(train_R), np.bool_)
+    training = Training(
+        model,
+        student.input,
+        spec,
+        loader,
+        train_R,
+        nobody,
+        folder / name,
+        device=device,
+        augment=Augmentation(spec.shift),
+        on_progress=told,
+    )
+    started = time.perf_counter()
+    state = training.run()
+    seconds = time.perf_counter() - started
+    trunk, at_one = Trunk(model.eval(), student.input), TargetReader(snapshot)
+    kls, agreed = [], []
+    for rows, logits, _ in run_over(trunk, plain, test_R, device):
+        p, q = at_one.dense(rows).astype(np.float64), softmax(logits).astype(np.float64)
+        tiny = np.finfo(np.float32).tiny
+        kls.append((p * (np.log(np.maximum(p, tiny)) - np.log(np.maximum(q, tiny)))).sum(axis=1))
+        agreed.append(p.argmax(axis=1) == q.argmax(axis=1))
+    return Run(name, state, seconds, float(np.concatenate(kls).mean()), float(np.concatenate(agreed).mean()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    make = commands.add_parser("prepare")
+    make.add_argument("archive", type=Path)
+    make.add_argument("out", type=Path)
+    for name in ("accuracy", "online"):
+        command = commands.add_parser(name)
+        command.add_argument("out", type=Path)
+        command.add_argument("--epochs", type=int, default=30)
+        command.add_argument("--student", default="tiny")
+    commands.choices["accuracy"].add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    commands.choices["online"].add_argument("--share", type=float, default=0.1)
+    args = parser.parse_args()
+    if args.command == "prepare":
+        prepare(args.archive, args.out)
+    elif args.command == "accuracy":
+        accuracy(args.out, TrainSpec(student=args.student, epochs=args.epochs), tuple(args.seeds))
+    else:
+        spec = TrainSpec(student=args.student, epochs=args.epochs, final_epochs=0, label_weight=0.0, seed=1)
+        online(args.out, spec, args.share)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What `bench.distill` compares."""

@@ -1,0 +1,102 @@
+"""Online distillation: the teacher in the loop, video decoded at every step. The same order, augmentation and steps
+as from the cache, so that what differs is what is paid, and that the teacher sees the very window that the student
+sees.
+
+A `Loader` whose batches come from the videos themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from pipeline.distill.loader import Augmentation, Batch, Loader, mirror
+from pipeline.distill.order import Window
+from pipeline.distill.targets import TargetReader
+from pipeline.known import I64
+from pipeline.models.teacher import Teacher
+from pipeline.store.read import scan
+from pipeline.store.shard_store import ShardStore
+from pipeline.uncertainty import softmax
+from pipeline.video.pyav import PyAVDecoder
+from schemas.clip import ClipSpan, sample_times
+from schemas.frames import FrameSpec
+from schemas.targets import TargetSpec
+
+_DECODERS = 2
+
+
+class OnlineLoader(Loader):
+    """Decodes each clip of a batch for the student and for the teacher at once, and asks the teacher."""
+
+    def __init__(
+        self, targets: TargetReader, frames: ShardStore, store: ShardStore, teacher: Teacher
+    ) -> None:
+        super().__init__(targets, frames)
+        self._teacher, self._temperature = teacher, targets.temperature
+        self._spec = TargetSpec(**store.document.spec)
+        self._frame_spec = FrameSpec(**frames.document.spec)
+        self._decoder, self._pool = PyAVDecoder(), ThreadPoolExecutor(_DECODERS)
+        self._uris = _uris(store)
+
+    def _read(self, window: Window) -> dict[int, bytes]:
+        return {}
+
+    def _batch(
+        self,
+        step: int,
+        rows_N: I64,
+        sheets: Mapping[int, bytes],
+        rng: np.random.Generator | None,
+        augment: Augmentation,
+    ) -> Batch:
+        n, t = len(rows_N), self._snapshot.num_frames
+        offset_N, mirrored_N = np.zeros(n, np.int64), np.zeros(n, np.bool_)
+        if rng is not None:
+            drawn_N, coin_N = rng.integers(0, t, n), rng.random(n) < 0.5
+            offset_N = np.where(self._joined_R[rows_N] & augment.shift, drawn_N, 0)
+            mirrored_N = coin_N & (augment.mirror_classes is not None)
+        ids = self._snapshot.video_ids(rows_N)
+        jobs = [
+            self._pool.submit(
+                self._decode, self._uris[name], int(row["start_us"]), int(row["end_us"]), int(o), t
+            )
+            for name, row, o in zip(ids, self._snapshot.rows_R[rows_N], offset_N, strict=True)
+        ]
+        pairs = [job.result() for job in jobs]
+        logits_NK = self._teacher.logits([of_teacher for of_teacher, _ in pairs]).mean(axis=1)
+        batch = Batch(
+            step,
+            np.stack([of_student[0] for _, of_student in pairs]),
+            softmax(logits_NK / np.float32(self._temperature)),
+            self._snapshot.rows_R["label"][rows_N].astype(np.int64),
+        )
+        if augment.mirror_classes is not None:
+            mirror(batch, mirrored_N, np.array(augment.mirror_classes))
+        return batch
+
+    def _decode(self, uri: str, start_us: int, end_us: int, offset: int, num_frames: int) -> tuple[Any, Any]:
+        """Frames for the teacher and for the student of a window that starts ``offset`` frames into a clip."""
+        length = self._spec.clip.length_us
+        shift = offset * length // num_frames
+        limit = end_us + (length if offset else 0)
+        start = start_us + shift
+        span = ClipSpan(
+            start,
+            min(start + length, limit),
+            sample_times(start, limit, length, self._spec.clip.num_frames),
+            (sample_times(start, limit, length, num_frames),),
+        )
+        (clip,) = self._decoder.decode(
+            uri, [span], self._spec.view, self._spec.decode, also=[self._frame_spec.view]
+        )
+        return clip.frames_VTHWC, clip.also[0].frames_VTHWC
+
+
+def _uris(store: ShardStore) -> dict[str, str]:
+    return {
+        row["video_id"]: row["uri"] for table in scan(store, ["video_id", "uri"]) for row in table.to_pylist()
+    }

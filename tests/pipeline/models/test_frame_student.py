@@ -1,0 +1,78 @@
+"""The frame student: it sees order, not only frames, and says what is missing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.models.frame_student import build
+from schemas.errors import ModelError
+
+
+def clips(num_clips: int = 3, num_frames: int = 6) -> torch.Tensor:
+    return torch.rand((num_clips, 3, num_frames, 32, 32), generator=torch.Generator().manual_seed(0))
+
+
+def test_shapes() -> None:
+    model = build(5).eval()
+    assert model(clips()).shape == (3, 5)
+    assert model.features(clips()).shape == (3, model.num_features)
+    torch.testing.assert_close(model.head(model.features(clips())), model(clips()))
+
+
+def test_the_order_of_frames_matters() -> None:
+    model = build(5).eval()
+    x = clips()
+    assert not torch.allclose(model(x), model(x.flip(2)), atol=1e-6)
+
+
+def test_a_clip_does_not_depend_on_the_clips_beside_it() -> None:
+    model = build(4).eval()
+    x = clips()
+    torch.testing.assert_close(model(x)[1:2], model(x[1:2]), rtol=1e-4, atol=1e-5)
+
+
+def test_where_the_image_network_is_frozen_the_rest_learns() -> None:
+    model = build(4, freeze=True)
+    model(clips()).sum().backward()
+    assert all(p.grad is None for p in model.images.parameters())
+    assert all(p.grad is not None for p in model.time.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"num_classes": 2, "width": 0}, "width"),
+        ({"num_classes": 2, "dropout": 1.0}, "dropout"),
+        ({"num_classes": 2, "backbone": "resnet"}, "no image network 'resnet'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(change: dict[str, object], says: str) -> None:
+    with pytest.raises(ModelError, match=says):
+        build(**change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "package"),
+    [
+        ("timm:resnet18", "timm"),
+        ("torchvision:resnet18", "torchvision"),
+        ("efficientnet-lite0", "efficientnet"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(
+    backbone: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib
+
+    real = importlib.import_module
+
+    def none(name: str, *rest: object) -> object:
+        if name.split(".")[0].startswith(package):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(importlib, "import_module", none)
+    with pytest.raises(ModelError, match=f"{package}.* is not installed: pip install {package}"):
+        build(2, backbone=backbone)
