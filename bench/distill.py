@@ -183,7 +183,7 @@ def _train(
     started = time.perf_counter()
     state = training.run()
     seconds = time.perf_counter() - started
-    trunk, at_one = Trunk(model.eval(), student.input), TargetReader(snapshot)
+    trunk, at_one = Trunk(model.eval(), student.input, has_features=False), TargetReader(snapshot)
     kls, agreed = [], []
     for rows, logits, _ in run_over(trunk, plain, test_R, device):
         p, q = at_one.dense(rows).astype(np.float64), softmax(logits).astype(np.float64)

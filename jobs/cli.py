@@ -44,7 +44,7 @@ COMMANDS = {
     "derive": ("jobs.store_commands:derive", "Recompute the uncertainty columns from the cached logits."),
 }
 EXIT_TERMINATED = 143
-_FREE_MAPPINGS = ("kwargs", "label_map", "mirror", "student_kwargs")
+_FREE_MAPPINGS = ("kwargs", "label_map", "mirror", "split_map", "student_kwargs")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -11,31 +11,34 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from pipeline.distill.alone import alone_in
 from pipeline.distill.export import export_student
-from pipeline.distill.finish import Finished, finish
+from pipeline.distill.finish import Finished, finish, rows_for_heads
 from pipeline.distill.loader import Augmentation, Loader
-from pipeline.distill.loop import OnTrainProgress, Training
+from pipeline.distill.loop import OnTrainProgress, Training, TrainState
+from pipeline.distill.ranks import ALONE, Ranks
 from pipeline.distill.snapshot import Snapshot, digest_of, take_snapshot
-from pipeline.distill.splits import Role, roles
+from pipeline.distill.splits import Role, role_of, roles
 from pipeline.distill.student import Trunk
 from pipeline.distill.targets import TargetReader
 from pipeline.known import Bools
-from pipeline.models.student import build_student, for_classes
+from pipeline.models.student import build_student, for_classes, shows_features
 from pipeline.models.teacher import pick_device
-from pipeline.models.weights import cache_folder
+from pipeline.models.weights import cache_folder, state_digest
 from pipeline.store.document import library_versions, now
 from pipeline.store.files import StoreFiles
 from pipeline.store.kinds import FRAMES, TARGETS
 from pipeline.store.shard_store import ShardStore
 from schemas.clip import ClipSpec
-from schemas.errors import SettingsError
+from schemas.errors import RetryableError, SettingsError
 from schemas.frames import FrameSpec
 from schemas.model import ModelRef
 from schemas.student import TrainSpec
@@ -44,6 +47,7 @@ from schemas.targets import TargetSpec
 log = logging.getLogger("locum.distill")
 
 STUDENT_FILE = "student.json"
+MIN_CLIPS = 2
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,11 @@ def distil(
     options: DistilOptions = DistilOptions(),
     *,
     on_progress: OnTrainProgress | None = None,
+    ranks: Ranks = ALONE,
 ) -> DistilReport:
     """Train a student from the target stores ``targets`` into a folder of its own under ``out``.
+
+    With several ``ranks`` all call this with the same arguments; the first one judges and writes.
 
     Raises
     ------
@@ -81,79 +88,149 @@ def distil(
         If the stores, the student and the settings do not fit one another; found before training.
     ModelError
         If training goes astray; checkpoints stand.
+    RetryableError
+        If another process trains this student now.
     """
-    stores = [_open(url, TARGETS.name) for url in targets]
-    frames = _frames_of(stores, options.frames)
-    frame_spec = FrameSpec(**frames.document.spec)
-    teachers = [TargetSpec(**store.document.spec) for store in stores]
-    num_classes = _check(stores, teachers, frames, frame_spec, spec)
-    classes = spec.classes or teachers[0].teacher.classes
-    student = for_classes(spec.student_ref(), num_classes, classes)
-    shape_THW = (frame_spec.clip.num_frames, frame_spec.view.height, frame_spec.view.width)
+    given = _inputs(targets, spec, options)
+    if spec.batch_size % ranks.world:
+        raise SettingsError(
+            f"a batch of {spec.batch_size} clips cannot be shared evenly by {ranks.world} workers"
+        )
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
     device = pick_device(options.device)
-    model = build_student(student, shape_THW, seed=spec.seed, device=device)
-    digest = digest_of(frames, stores)
-    fingerprint = spec.fingerprint(student, digest)
+    model = build_student(given.student, given.shape_THW, seed=spec.seed, device=device)
+    digest = ranks.told(digest_of(given.frames, given.targets) if ranks.is_first else None)
+    fingerprint = spec.fingerprint(given.student, state_digest(model), digest)
     files = StoreFiles.below(out, f"{options.name}-{fingerprint[:12]}")
-    if files.exists(STUDENT_FILE):
-        return DistilReport(files.url, json.loads(files.read(STUDENT_FILE)), trained_now=False)
     work = _work_folder(files, fingerprint)
-    snapshot = _snapshot(work / "snapshot", digest, frames, stores, spec)
+    if ranks.told(files.exists(STUDENT_FILE) if ranks.is_first else None):
+        if ranks.is_first:
+            shutil.rmtree(work, ignore_errors=True)  # of a run that ended just before
+        return _made_before(files)
+    with alone_in(work) if ranks.is_first else nullcontext():
+        if ranks.world == 1 and files.exists(STUDENT_FILE):  # by another process, meanwhile
+            return _made_before(files)
+        snapshot = _snapshot(work / "snapshot", digest, given, spec, ranks)
+        made = _train(model, given, spec, snapshot, work, device, on_progress, ranks)
+        if made is not None:
+            about = {"fingerprint": fingerprint, **_about(given, spec, snapshot, made)}
+            _publish(files, work, made.finished, about)
+            shutil.rmtree(work, ignore_errors=True)
+        ranks.told(True)  # the others leave when all is in place
+    return replace(_made_before(files), trained_now=True)
+
+
+def _made_before(files: StoreFiles) -> DistilReport:
+    return DistilReport(files.url, json.loads(files.read(STUDENT_FILE)), trained_now=False)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What is learnt from, and who learns: known to fit one another."""
+
+    targets: tuple[ShardStore, ...]
+    teachers: tuple[TargetSpec, ...]
+    frames: ShardStore
+    frame_spec: FrameSpec
+    student: ModelRef
+    mirror: tuple[int, ...] | None
+
+    @property
+    def shape_THW(self) -> tuple[int, int, int]:
+        view = self.frame_spec.view
+        return self.frame_spec.clip.num_frames, view.height, view.width
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What training came to."""
+
+    state: TrainState
+    finished: Finished
+    clips: Mapping[str, int]
+    parameters: int
+    export_difference: float
+
+
+def _inputs(targets: Sequence[str], spec: TrainSpec, options: DistilOptions) -> _Inputs:
+    stores = tuple(_open(url, TARGETS.name) for url in targets)
+    frames = _frames_of(stores, options.frames)
+    frame_spec = FrameSpec(**frames.document.spec)
+    teachers = tuple(TargetSpec(**store.document.spec) for store in stores)
+    num_classes = _check(stores, teachers, frames, frame_spec, spec)
+    student = for_classes(spec.student_ref(), num_classes, spec.classes or teachers[0].teacher.classes)
+    return _Inputs(stores, teachers, frames, frame_spec, student, _mirrored(spec, student))
+
+
+def _train(
+    model: torch.nn.Module,
+    given: _Inputs,
+    spec: TrainSpec,
+    snapshot: Snapshot,
+    work: Path,
+    device: torch.device,
+    on_progress: OnTrainProgress | None,
+    ranks: Ranks,
+) -> _Made | None:
+    """What it came to; None in all processes but the first."""
     reader = TargetReader(snapshot, spec.temperature, spec.multi_label, spec.teacher_weights or None)
-    loader = Loader(reader, frames)
-    role_R = roles(
-        snapshot.splits, snapshot.rows_R["split"], snapshot.rows_R["group"], snapshot.usable_R, seed=spec.seed
-    )
-    _check_labels(snapshot, role_R == Role.TRAIN, spec)
+    loader = Loader(reader, given.frames, ranks)
+    rows_R = snapshot.rows_R
+    usable_R = snapshot.usable_R
+    if spec.label_weight == 1:  # there is nothing to learn from, or to judge by, where there is no label
+        usable_R = usable_R & (rows_R["label"] >= 0)
+    role_R = roles(snapshot.splits, rows_R["split"], rows_R["group"], usable_R, spec.split_map)
+    _check_rows(snapshot, role_R == Role.TRAIN, spec, ranks)
+    of_heads_R = rows_for_heads(role_R, _known_to_teacher(snapshot, given.teachers, spec))
     training = Training(
         model,
-        student.input,
+        given.student.input,
         spec,
         loader,
         role_R == Role.TRAIN,
         role_R == Role.VAL,
         work / "checkpoints",
         device=device,
-        augment=Augmentation(spec.shift, _mirrored(spec, student)),
+        augment=Augmentation(spec.shift, given.mirror),
         on_progress=on_progress,
+        ranks=ranks,
     )
     state = training.run()
-    learnt_by_teacher = _known_to_teacher(snapshot, teachers, spec)
-    done = finish(
-        Trunk(model, student.input),
-        spec,
-        loader,
-        reader,
-        role_R,
-        learnt_by_teacher,
-        work / "predictions",
-        device,
-    )
-    exported = export_student(done.student, shape_THW, work / "student.pt2")
-    about = {
-        "fingerprint": fingerprint,
-        "snapshot": digest,
+    if not ranks.is_first:
+        return None
+    with_features = shows_features(model, given.student, given.shape_THW)
+    trunk = Trunk(model, given.student.input, has_features=with_features)
+    finished = finish(trunk, loader, reader, role_R, of_heads_R, work / "predictions", device, seed=spec.seed)
+    difference = export_student(finished.student, given.shape_THW, work / "student.pt2")
+    clips = {role.name.lower(): int((role_R == role).sum()) for role in Role if role >= 0}
+    return _Made(state, finished, clips, sum(p.numel() for p in model.parameters()), difference)
+
+
+def _about(given: _Inputs, spec: TrainSpec, snapshot: Snapshot, made: _Made) -> dict[str, Any]:
+    """``student.json``, but for its fingerprint."""
+    frames = given.frames
+    return {
+        "snapshot": snapshot.digest,
         "train": spec.model_dump(mode="json"),
-        "student": student.model_dump(mode="json"),
-        "targets": [{"url": s.url, "fingerprint": s.document.fingerprint} for s in stores],
+        "student": given.student.model_dump(mode="json"),
+        "targets": [{"url": s.url, "fingerprint": s.document.fingerprint} for s in given.targets],
         "frames": {"url": frames.url, "fingerprint": frames.document.fingerprint, **frames.document.spec},
-        "classes": list(classes),
-        "input_shape": ["N", *shape_THW, 3],
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "clips": {role.name.lower(): int((role_R == role).sum()) for role in Role if role >= 0},
-        "history": state.to_json()["history"],
-        "best_epoch": state.best_epoch,
-        "train_seconds": round(state.seconds, 3),
-        **done.to_json(),
-        "exported_max_difference": exported,
+        "classes": list(given.student.classes),
+        "input_shape": ["N", *given.shape_THW, 3],
+        "parameters": made.parameters,
+        "clips": dict(made.clips),
+        "kept_clips": len(snapshot.rows_R),
+        "usable_clips": int(snapshot.usable_R.sum()),
+        "clips_without_frames": list(snapshot.about["clips_without_frames"]),
+        "history": made.state.to_json()["history"],
+        "best_epoch": made.state.best_epoch,
+        "train_seconds": round(made.state.seconds, 3),
+        **made.finished.to_json(),
+        "exported_max_difference": made.export_difference,
         "versions": library_versions(),
         "made_at": now(),
     }
-    _publish(files, work, done, about)
-    shutil.rmtree(work, ignore_errors=True)
-    return DistilReport(files.url, about, trained_now=True)
 
 
 def _open(url: str, kind: str) -> ShardStore:
@@ -205,12 +282,15 @@ def _check(
         if not store.committed():
             raise SettingsError(f"{store.url} is empty: nothing is committed there yet")
     num_classes = teachers[0].teacher.num_classes or 0
-    if num_classes < 2 and not spec.multi_label:
+    if num_classes < 2:
         raise SettingsError(f"{stores[0].url} has {num_classes} class: there is nothing to tell apart")
     return num_classes
 
 
-def _check_labels(snapshot: Snapshot, train_R: Bools, spec: TrainSpec) -> None:
+def _check_rows(snapshot: Snapshot, train_R: Bools, spec: TrainSpec, ranks: Ranks) -> None:
+    least = MIN_CLIPS * ranks.world
+    if int(train_R.sum()) < least:
+        raise SettingsError(f"{train_R.sum()} clips are left to train on: {least} are the least")
     labels = np.unique(snapshot.rows_R["label"][train_R])
     known = labels[labels >= 0]
     if spec.label_weight == 1 and len(known) < 2:
@@ -225,21 +305,42 @@ def _work_folder(files: StoreFiles, fingerprint: str) -> Path:
     return Path(files.at("work")) if files.is_local else cache_folder().with_name("distill") / fingerprint
 
 
-def _snapshot(
-    folder: Path, digest: str, frames: ShardStore, stores: Sequence[ShardStore], spec: TrainSpec
-) -> Snapshot:
-    if (folder / "snapshot.json").exists():
-        there = Snapshot(folder)
-        if there.digest == digest:
-            return there
-    return take_snapshot(
-        folder,
-        frames,
-        stores,
-        classes=spec.classes,
-        label_map=spec.label_map,
-        use_labels=spec.use_labels,
-    )
+def _snapshot(folder: Path, digest: str, given: _Inputs, spec: TrainSpec, ranks: Ranks) -> Snapshot:
+    """The snapshot in a folder of this machine: the one that is there, or one that is taken now."""
+
+    def there(place: Path) -> Snapshot | None:
+        found = Snapshot(place) if (place / "snapshot.json").exists() else None
+        return found if found is not None and found.digest == digest else None
+
+    def take(place: Path) -> Snapshot:
+        return take_snapshot(
+            place,
+            given.frames,
+            given.targets,
+            classes=spec.classes,
+            label_map=spec.label_map,
+            use_labels=spec.use_labels,
+        )
+
+    if ranks.is_first:
+        found = there(folder) or take(folder)
+        _say_what_is_left_out(found)
+        if found.digest != digest:
+            raise RetryableError(f"{given.frames.url}: the stores changed at this moment; run again")
+        ranks.told(True)
+        return found
+    ranks.told(None)  # the first one has it by now, and this process may be on its machine
+    mine = folder.with_name(f"{folder.name}-{ranks.rank}")
+    return there(folder) or there(mine) or take(mine)
+
+
+def _say_what_is_left_out(snapshot: Snapshot) -> None:
+    for store, n in zip(snapshot.about["targets"], snapshot.about["clips_without_frames"], strict=True):
+        if n:
+            log.warning("of %d clips of %s no frames are kept: they are left out", n, store["url"])
+    shown = int(snapshot.rows_R["shown"].sum())
+    if left := shown - int(snapshot.usable_R.sum()):
+        log.warning("%d of %d kept clips have no targets of every teacher: they are left out", left, shown)
 
 
 def _mirrored(spec: TrainSpec, student: ModelRef) -> tuple[int, ...] | None:
@@ -265,9 +366,15 @@ def _mirrored(spec: TrainSpec, student: ModelRef) -> tuple[int, ...] | None:
 def _known_to_teacher(snapshot: Snapshot, teachers: Sequence[TargetSpec], spec: TrainSpec) -> Bools:
     """Rows of splits that a teacher learnt from: what it says of them says nothing of its confidence."""
     named = {*spec.teacher_trained_on, *(s for t in teachers for s in t.teacher.trained_on)}
-    if strange := sorted(named - set(snapshot.splits)):
-        log.warning("no clip is in the split %r, from which the teacher is said to have learnt", strange[0])
-    numbers = [i for i, name in enumerate(snapshot.splits) if name in named]
+    meant = {role_of(name, spec.split_map) for name in named} - {None}
+    numbers = [
+        i for i, name in enumerate(snapshot.splits) if name in named or role_of(name, spec.split_map) in meant
+    ]
+    if named and not numbers:
+        log.warning(
+            "no clip is in a split from which the teacher is said to have learnt: %s",
+            ", ".join(sorted(named)),
+        )
     return np.isin(snapshot.rows_R["split"], numbers)
 
 

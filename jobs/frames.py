@@ -131,7 +131,8 @@ def keep_frames(
     )
     clip_bytes = _clip_bytes(spec)
     removed = take_over_removals(source, store)
-    videos = without_endless(videos_in_force(source), spec, _VIDEO_BYTES // clip_bytes)
+    videos = without_words(videos_in_force(source))
+    videos = without_endless(videos, spec, _VIDEO_BYTES // clip_bytes)
     most = max(1, _SHARD_BYTES // clip_bytes)
     added = add_videos(store, videos, spec.clip, notes={"targets": source.url}, most_shard_clips=most)
     runner = runner or LocalRunner(lambda: LocalFrameSource(max_attempts=options.max_attempts))
@@ -148,6 +149,14 @@ def take_over_removals(source: ShardStore, store: ShardStore) -> int:
     if found:
         remove(store, found, f"removed from {source.url}")
     return len(found)
+
+
+def without_words(videos: pa.Table) -> pa.Table:
+    """``videos`` less label, split and group: those are the targets' to say, and several may share the frames."""
+    for name in ("label", "split", "group"):
+        at = videos.schema.get_field_index(name)
+        videos = videos.set_column(at, videos.schema.field(at), pa.nulls(videos.num_rows, pa.string()))
+    return videos
 
 
 def without_endless(videos: pa.Table, spec: FrameSpec, most_clips: int) -> pa.Table:

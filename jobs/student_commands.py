@@ -118,6 +118,7 @@ def distill(
     frames: str | None = None,
     device: str = "auto",
     num_threads: int | None = None,
+    cluster: Ray = RayOptions(),
     tensorboard: str | None = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -141,6 +142,8 @@ def distill(
         'auto', 'cpu', 'cuda', 'cuda:1'.
     num_threads
         Threads on the CPU; all where not given. Weights repeat to the bit with the same number of threads.
+    cluster
+        With --workers above 1: by so many workers of Ray Train, each with a part of every batch. Else in this process.
     tensorboard
         Folder for TensorBoard logs; needs the extra of that name.
     as_json
@@ -152,6 +155,7 @@ def distill(
     """
     from jobs.console import emit
     from jobs.distill import DistilOptions, distil
+    from jobs.distill_workers import distil_on_workers
     from jobs.tensorboard_log import tensorboard_log
     from jobs.training_console import training_display
 
@@ -168,7 +172,10 @@ def distill(
                 if show is not None:
                     show(p)
 
-        report = distil(targets, out, train, options, on_progress=show_all)
+        if cluster.worker_range is not None and cluster.worker_range[1] > 1:
+            report = distil_on_workers(targets, out, train, options, cluster, on_progress=show_all)
+        else:
+            report = distil(targets, out, train, options, on_progress=show_all)
     emit(
         {"student": report.url, **report.about}, as_json=as_json, text=_student_text(report.url, report.about)
     )

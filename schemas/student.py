@@ -13,6 +13,9 @@ from schemas.spec import Spec, fingerprint_of, json_object
 Names = Annotated[dict[str, str], BeforeValidator(json_object), Parameter(accepts_keys=False)]
 Arguments = Annotated[dict[str, Any], BeforeValidator(json_object), Parameter(accepts_keys=False)]
 
+TRAINING_EPOCH = 1
+"""Raised by hand when a change of ours (losses, order, splits, heads) makes other students of the same settings."""
+
 _COLOURS = InputSpec(mean=(0.45, 0.45, 0.45), std=(0.25, 0.25, 0.25))
 
 STUDENTS: dict[str, ModelRef] = {
@@ -59,6 +62,8 @@ class TrainSpec(Spec):
     """Names of the teacher's classes, in order, where its own reference has none."""
     label_map: Names = Field(default_factory=dict)
     """Which class a label of the manifest is, where they are not called alike: a JSON object."""
+    split_map: Names = Field(default_factory=dict)
+    """Which of train, val, calibration and test a split is, where it is called otherwise: a JSON object."""
     use_labels: bool = True
     """Learn from labels, and judge by them. Without them the teacher is taken at its word."""
     teacher_trained_on: Annotated[tuple[str, ...], Parameter(negative=())] = ()
@@ -99,8 +104,18 @@ class TrainSpec(Spec):
             }
         )
 
-    def fingerprint(self, student: ModelRef, digest: str) -> str:
-        """32 hex digits of what determines the weights: how, who (with code), and the snapshot that is learnt from."""
+    def fingerprint(self, student: ModelRef, initial: str, digest: str) -> str:
+        """32 hex digits of what determines the weights: how, who (with code, and a digest of the ``initial`` weights),
+        and the snapshot that is learnt from."""
         names = {name for name in TrainSpec.model_fields if name.startswith("student")}
         body: dict[str, Any] = self.model_dump(mode="json", exclude=names)
-        return fingerprint_of({"kind": "student", "student": student.identity(), "snapshot": digest, **body})
+        return fingerprint_of(
+            {
+                "kind": "student",
+                "epoch": TRAINING_EPOCH,
+                "student": student.identity(),
+                "initial": initial,
+                "snapshot": digest,
+                **body,
+            }
+        )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -40,6 +41,11 @@ class Held:
 def held(folders: Sequence[str], split: str = "test") -> Held:
     """Read the predictions of one arm's students."""
     tables = [pq.read_table(Path(f) / "predictions" / f"{split}.parquet") for f in folders]
+    first = tables[0]
+    for table in tables:
+        if not table.select(["video_id", "start_us"]).equals(first.select(["video_id", "start_us"])):
+            raise ValueError("the students did not judge the same clips")
+    tables = [t.filter(pc.is_valid(t["label"])) for t in tables]
     first = tables[0]
     label = first["label"].to_numpy()
     video = np.unique(np.array(first["video_id"].to_pylist()), return_inverse=True)[1]
@@ -110,9 +116,4 @@ def paired(name: str, first: Held, second: Held) -> list[str]:
         difference_N = a_SN.mean(axis=0) - b_SN.mean(axis=0)
         draws = metrics.bootstrap(lambda at, d=difference_N: float(d[at].mean()), group, num_draws=DRAWS)
         lines.append(line(what, float(difference_N.mean()), draws))
-    a_N, b_N = first.kl_SN.mean(axis=0), second.kl_SN.mean(axis=0)
-    draws = metrics.bootstrap(
-        lambda at: float(a_N[at].mean() / b_N[at].mean()), first.group_N, num_draws=DRAWS
-    )
-    lines.append(line("KL from the teacher, ratio", float(a_N.mean() / b_N.mean()), draws))
     return lines

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.distill.loader import Augmentation, Batch, Loader, mirror
+from pipeline.distill.loader import Batch, Loader
 from pipeline.distill.order import Window
 from pipeline.distill.targets import TargetReader
 from pipeline.known import I64
 from pipeline.models.teacher import Teacher
+from pipeline.sheets import decode_sheet, encode_sheet
 from pipeline.store.read import scan
 from pipeline.store.shard_store import ShardStore
 from pipeline.uncertainty import softmax
@@ -45,21 +46,8 @@ class OnlineLoader(Loader):
     def _read(self, window: Window) -> dict[int, bytes]:
         return {}
 
-    def _batch(
-        self,
-        step: int,
-        rows_N: I64,
-        sheets: Mapping[int, bytes],
-        rng: np.random.Generator | None,
-        augment: Augmentation,
-    ) -> Batch:
-        n, t = len(rows_N), self._snapshot.num_frames
-        offset_N, mirrored_N = np.zeros(n, np.int64), np.zeros(n, np.bool_)
-        if rng is not None:
-            drawn_N, coin_N = rng.integers(0, t, n), rng.random(n) < 0.5
-            offset_N = np.where(self._joined_R[rows_N] & augment.shift, drawn_N, 0)
-            mirrored_N = coin_N & (augment.mirror_classes is not None)
-        ids = self._snapshot.video_ids(rows_N)
+    def _look_up(self, step: int, rows_N: I64, sheets: Mapping[int, bytes], offset_N: I64) -> Batch:
+        t, ids = self._snapshot.num_frames, self._snapshot.video_ids(rows_N)
         jobs = [
             self._pool.submit(
                 self._decode, self._uris[name], int(row["start_us"]), int(row["end_us"]), int(o), t
@@ -68,15 +56,12 @@ class OnlineLoader(Loader):
         ]
         pairs = [job.result() for job in jobs]
         logits_NK = self._teacher.logits([of_teacher for of_teacher, _ in pairs]).mean(axis=1)
-        batch = Batch(
+        return Batch(
             step,
             np.stack([of_student[0] for _, of_student in pairs]),
             softmax(logits_NK / np.float32(self._temperature)),
             self._snapshot.rows_R["label"][rows_N].astype(np.int64),
         )
-        if augment.mirror_classes is not None:
-            mirror(batch, mirrored_N, np.array(augment.mirror_classes))
-        return batch
 
     def _decode(self, uri: str, start_us: int, end_us: int, offset: int, num_frames: int) -> tuple[Any, Any]:
         """Frames for the teacher and for the student of a window that starts ``offset`` frames into a clip."""
@@ -93,7 +78,8 @@ class OnlineLoader(Loader):
         (clip,) = self._decoder.decode(
             uri, [span], self._spec.view, self._spec.decode, also=[self._frame_spec.view]
         )
-        return clip.frames_VTHWC, clip.also[0].frames_VTHWC
+        kept = encode_sheet(clip.also[0].frames_VTHWC[0], self._frame_spec.quality)  # both arms see JPEGs
+        return clip.frames_VTHWC, decode_sheet(kept, num_frames)[None]
 
 
 def _uris(store: ShardStore) -> dict[str, str]:

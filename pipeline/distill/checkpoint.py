@@ -2,7 +2,7 @@
 
     step-000123.safetensors    weights and the state of the optimizer
     step-000123.json           step, what was measured so far, the hash of the other file; written last
-    best.safetensors           weights of the best epoch so far
+    best-4.safetensors         weights of the best epoch so far, by its number
 
 What the optimizer keeps of parameter p under the name n is the tensor ``optimizer.p.n``.
 """
@@ -88,9 +88,9 @@ def save_model(path: Path, model: torch.nn.Module) -> None:
     write(path, as_safetensors(model.state_dict()))
 
 
-def load_model(path: Path, model: torch.nn.Module) -> None:
-    """Put back what `save_model` wrote."""
-    model.load_state_dict(safetensors.torch.load(path.read_bytes()))
+def load_model(data: bytes, model: torch.nn.Module) -> None:
+    """Put back what `save_model` wrote, from the bytes of its file."""
+    model.load_state_dict(safetensors.torch.load(data))
 
 
 def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

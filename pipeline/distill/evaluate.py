@@ -18,6 +18,7 @@ from pipeline import metrics
 from pipeline.uncertainty import softmax
 
 NUM_DRAWS = 500
+"""Of the bootstrap, where not said otherwise."""
 
 Statistic = Callable[[NDArray[np.intp]], float]
 
@@ -57,8 +58,18 @@ class Evaluation:
         return {**counts, "metrics": {name: m.to_json() for name, m in self.metrics.items()}}
 
 
-def evaluate(predictions: pa.Table, *, num_draws: int = NUM_DRAWS, seed: int = 0) -> Evaluation:
+def evaluate(
+    predictions: pa.Table,
+    *,
+    multi_label: bool = False,
+    heads: bool = True,
+    num_draws: int | None = None,
+    seed: int = 0,
+) -> Evaluation:
     """Metrics of a table of predictions; those against labels are of the clips that have one.
+
+    ``multi_label``: probabilities are sigmoids, and what takes them to come to 1 is left out. ``heads`` is for rows on
+    which the confidence heads were not fitted.
 
     Where nothing has a label, "right" is agreement with the teacher, and the teacher's head is not judged.
 
@@ -69,11 +80,12 @@ def evaluate(predictions: pa.Table, *, num_draws: int = NUM_DRAWS, seed: int = 0
     """
     if not predictions.num_rows:
         raise ValueError("there is nothing to evaluate on")
+    num_draws = num_draws or NUM_DRAWS
     logits_NK = _matrix(predictions["logits"])
-    probs_NK = softmax(logits_NK)
+    probs_NK = 1 / (1 + np.exp(-logits_NK)) if multi_label else softmax(logits_NK)
     top1_N, msp_N = probs_NK.argmax(axis=1), probs_NK.max(axis=1)
     label_N = predictions["label"].fill_null(-1).to_numpy()
-    teacher_N, teacher_msp_N = (predictions[c].to_numpy() for c in ("teacher_top1", "teacher_msp"))
+    teacher_N = predictions["teacher_top1"].to_numpy()
     group_N = predictions["group"].to_numpy()
     video_N = np.unique(np.array(predictions["video_id"].to_pylist()), return_inverse=True)[1]
     has = label_N >= 0
@@ -101,19 +113,14 @@ def evaluate(predictions: pa.Table, *, num_draws: int = NUM_DRAWS, seed: int = 0
             num_draws,
             seed,
         )
-    add("nll", lambda at: metrics.nll(probs_NK[at], label_N[at]), has)
-    add("brier", lambda at: metrics.brier(probs_NK[at], label_N[at]), has)
+    if not multi_label:
+        add("nll", lambda at: metrics.nll(probs_NK[at], label_N[at]), has)
+        add("brier", lambda at: metrics.brier(probs_NK[at], label_N[at]), has)
     right_N = top1_N == np.where(has, label_N, teacher_N)
     judged = has if has.any() else every
     add("ece", lambda at: metrics.ece(msp_N[at], right_N[at]), judged)
-    own_N, of_teacher_N = (predictions[c].to_numpy() for c in ("student_right", "teacher_right"))
-    _add_head(add, "student_right", own_N, msp_N, right_N, judged)
-    _add_head(add, "teacher_right", of_teacher_N, msp_N, teacher_N == label_N, has)
-    add(
-        "teacher_right_auroc_of_teacher_msp",
-        lambda at: metrics.auroc(teacher_msp_N[at], teacher_N[at] == label_N[at]),
-        has,
-    )
+    if heads:
+        _add_heads(add, predictions, msp_N, right_N, judged, teacher_N == label_N, has)
     return Evaluation(
         clips=len(label_N),
         videos=int(video_N.max()) + 1,
@@ -123,8 +130,31 @@ def evaluate(predictions: pa.Table, *, num_draws: int = NUM_DRAWS, seed: int = 0
     )
 
 
+Add = Callable[[str, Statistic, NDArray[np.bool_]], None]
+
+
+def _add_heads(
+    add: Add,
+    predictions: pa.Table,
+    msp_N: NDArray[np.floating],
+    right_N: NDArray[np.bool_],
+    judged: NDArray[np.bool_],
+    teacher_right_N: NDArray[np.bool_],
+    has: NDArray[np.bool_],
+) -> None:
+    own_N, of_teacher_N = (predictions[c].to_numpy() for c in ("student_right", "teacher_right"))
+    _add_head(add, "student_right", own_N, msp_N, right_N, judged)
+    _add_head(add, "teacher_right", of_teacher_N, msp_N, teacher_right_N, has)
+    teacher_msp_N = predictions["teacher_msp"].to_numpy()
+    add(
+        "teacher_right_auroc_of_teacher_msp",
+        lambda at: metrics.auroc(teacher_msp_N[at], teacher_right_N[at]),
+        has,
+    )
+
+
 def _add_head(
-    add: Callable[[str, Statistic, NDArray[np.bool_]], None],
+    add: Add,
     name: str,
     score_N: NDArray[np.floating],
     msp_N: NDArray[np.floating],

@@ -1,7 +1,7 @@
 """The student as a torch.export file, which runs with torch alone.
 
 program = torch.export.load("student.pt2").module()
-logits, confidences = program(frames)  # uint8 (N, T, H, W, 3), any N of 2 or more
+logits, confidences = program(frames)  # uint8 (N, T, H, W, 3), any N
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pipeline.distill.student import Student
 from schemas.errors import ModelError
 
 TOLERANCE = 1e-3
-_BATCHES = (2, 5)
+_BATCHES = (1, 2, 5)
 
 
 def export_student(student: Student, shape_THW: tuple[int, int, int], path: Path) -> float:
@@ -44,9 +44,9 @@ def export_student(student: Student, shape_THW: tuple[int, int, int], path: Path
     with torch.no_grad():
         for num_clips in _BATCHES:
             x = frames(num_clips)
-            worst = max(
-                worst, *(float((a - b).abs().max()) for a, b in zip(student(x), loaded(x), strict=True))
-            )
+            for ours, theirs in zip(student(x), loaded(x), strict=True):
+                difference = float((ours - theirs).abs().max())
+                worst = difference if not difference <= worst else worst  # what is no number is the worst
     if not worst <= TOLERANCE:
         raise ModelError(f"the exported student differs from the trained one by {worst}")
     return worst

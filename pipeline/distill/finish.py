@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
@@ -26,10 +28,12 @@ from pipeline.distill.student import Student, Trunk
 from pipeline.distill.targets import TargetReader
 from pipeline.known import I64, Bools
 from schemas.errors import SettingsError
-from schemas.student import TrainSpec
 
 MOST_HEAD_ROWS = 100_000
 """A head has a few hundred numbers to fit: more rows are not worth the memory."""
+
+MOST_JUDGED = 100_000
+"""Clips of a split, in whole groups, that metrics and their intervals are of."""
 
 _JUDGED = (Role.VAL, Role.CALIBRATION, Role.TEST)
 
@@ -50,19 +54,41 @@ class Finished:
         }
 
 
+def rows_for_heads(role_R: NDArray[np.int8], known_to_teacher_R: Bools) -> Bools:
+    """Rows of the calibration split on which the teacher has something to say; (R,).
+
+    Raises
+    ------
+    SettingsError
+        If there is none.
+    """
+    calibration_R = role_R == Role.CALIBRATION
+    if not calibration_R.any():
+        raise SettingsError("no clip is left to fit the confidence heads on: the calibration split is empty")
+    chosen_R: Bools = calibration_R & ~known_to_teacher_R
+    if not chosen_R.any():
+        raise SettingsError(
+            "all clips of the calibration split are the teacher's own training videos, and say nothing of where it "
+            "can be trusted: name another split, or teach videos that it has not seen"
+        )
+    return chosen_R
+
+
 def finish(
     trunk: Trunk,
-    spec: TrainSpec,
     loader: Loader,
     targets: TargetReader,
     role_R: NDArray[np.int8],
-    known_to_teacher_R: Bools,
+    of_heads_R: Bools,
     folder: Path,
     device: torch.device,
+    *,
+    seed: int,
 ) -> Finished:
-    """Fit the heads, write predictions of the held-out splits under ``folder``, and judge them."""
+    """Fit the heads on some rows, write predictions of the held-out splits under ``folder``, and judge them."""
     trunk.eval()
-    fitted, about = _fit(trunk, loader, targets, role_R, known_to_teacher_R, spec, device)
+    fitted, about = _fit(trunk, loader, targets, of_heads_R, device, seed)
+    about["left_out_as_known_to_the_teacher"] = int(((role_R == Role.CALIBRATION) & ~of_heads_R).sum())
     student = Student(trunk, *(f.head for f in fitted)).eval().to(device)
     evaluations = {}
     for role in _JUDGED:
@@ -71,7 +97,12 @@ def finish(
             continue
         path = folder / f"{role.name.lower()}.parquet"
         write_predictions(path, student, loader, targets, rows_R, device)
-        evaluations[role.name.lower()] = evaluate(pq.read_table(path), seed=spec.seed)
+        evaluations[role.name.lower()] = evaluate(
+            _some_groups(path, MOST_JUDGED),
+            multi_label=targets.multi_label,
+            heads=role != Role.CALIBRATION,  # where they were fitted
+            seed=seed,
+        )
     return Finished(student, as_safetensors(student.state_dict()), about, evaluations)
 
 
@@ -79,22 +110,12 @@ def _fit(
     trunk: Trunk,
     loader: Loader,
     targets: TargetReader,
-    role_R: NDArray[np.int8],
-    known_to_teacher_R: Bools,
-    spec: TrainSpec,
+    rows_R: Bools,
     device: torch.device,
+    seed: int,
 ) -> tuple[tuple[Fitted, Fitted], dict[str, Any]]:
     """The heads that the student, and that the teacher, is right."""
-    rows_R = role_R == Role.CALIBRATION
-    if rows_R.any() and not (rows_R & ~known_to_teacher_R).any():
-        raise SettingsError(
-            "all clips of the calibration split are the teacher's own training videos, and say nothing of where it "
-            "can be trusted: name another split, or teach videos that it has not seen"
-        )
-    rows_R = rows_R & ~known_to_teacher_R
-    if not rows_R.any():
-        raise SettingsError("no clip is left to fit the confidence heads on: the calibration split is empty")
-    rows_R = _at_most(rows_R, MOST_HEAD_ROWS, spec.seed)
+    rows_R = _at_most(rows_R, MOST_HEAD_ROWS, seed)
     parts = list(run_over(trunk, loader, rows_R, device))
     rows_N: I64 = np.concatenate([rows for rows, _, _ in parts])
     logits_NK = np.concatenate([logits for _, logits, _ in parts])
@@ -102,24 +123,26 @@ def _fit(
     about_N = np.asarray(targets.snapshot.rows_R[rows_N])
     label_N, group_N = about_N["label"], about_N["group"]
     labelled = label_N >= 0
+    at_one = TargetReader(targets.snapshot, 1.0, targets.multi_label, targets.weights_M)
     if labelled.any():
         keep = np.flatnonzero(labelled)
-        teacher_N = targets.first(rows_N[keep])
+        teacher_N = at_one.first(rows_N[keep])
         rights = [
             (logits_NK[keep].argmax(axis=1) == label_N[keep]).astype(np.float32),
             (teacher_N == label_N[keep]).astype(np.float32),
         ]
     else:
         keep = np.arange(len(rows_N))
-        at_one = TargetReader(targets.snapshot, 1.0, targets.multi_label, targets.weights_M)
         rights = list(_as_the_teacher_says(at_one, rows_N, logits_NK))
     use = uses_features(len(keep), features_NF.shape[1])
     features = features_NF[keep] if use else None
-    fitted = [fit_head(logits_NK[keep], features, right, group_N[keep], seed=spec.seed) for right in rights]
+    fitted = [
+        fit_head(logits_NK[keep], features, right, group_N[keep], multi_label=targets.multi_label, seed=seed)
+        for right in rights
+    ]
     about = {
         "right_means": "the label" if labelled.any() else "the teacher's probability of it",
         "clips": len(keep),
-        "left_out_as_known_to_the_teacher": int(((role_R == Role.CALIBRATION) & known_to_teacher_R).sum()),
         "uses_features": use,
         "student_right": _about(fitted[0]),
         "teacher_right": _about(fitted[1]),
@@ -141,6 +164,16 @@ def _as_the_teacher_says(
 
 def _about(fitted: Fitted) -> dict[str, Any]:
     return {"decay": fitted.decay, "cross_validated_losses": [round(x, 6) for x in fitted.losses]}
+
+
+def _some_groups(path: Path, most: int) -> pa.Table:
+    """A table of predictions; where it is long, as many whole groups of it as come to ``most`` rows, by their hash."""
+    group_N = pq.read_table(path, columns=["group"])["group"].to_numpy()
+    if len(group_N) <= most:
+        return pq.read_table(path)
+    groups, count_G = np.unique(group_N, return_counts=True)
+    taken = groups[np.cumsum(count_G) <= most] if count_G[0] <= most else groups[:1]
+    return pq.read_table(path, filters=pc.field("group") <= pa.scalar(taken[-1], pa.uint64()))
 
 
 def _at_most(rows_R: Bools, most: int, seed: int) -> Bools:

@@ -35,15 +35,20 @@ DECAYS: tuple[float | None, ...] = (None, 1e-1, 1e-2, 1e-3)
 
 _HIDDEN = 16
 _FOLDS = 5
-_STEPS = 300
+_STEPS = 100
 _SMALLEST = 1e-6
+_PRIOR = 0.5  # of a normal distribution around "as the largest probability says", in rows
 
 
 class ConfidenceHead(nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
-    """One confidence, as a logit, from the student's logits and features."""
+    """One confidence, as a logit, from the student's logits and features.
 
-    def __init__(self, num_classes: int, num_features: int) -> None:
+    ``multi_label``: each class is a coin of its own, and its probability a sigmoid.
+    """
+
+    def __init__(self, num_classes: int, num_features: int, multi_label: bool = False) -> None:
         super().__init__()
+        self._multi_label = multi_label
         self.num_sorted, self.num_features = min(MOST_SORTED, num_classes), num_features
         size = self.num_sorted + num_features
         self.log_slope = nn.Parameter(torch.zeros(()))
@@ -57,7 +62,9 @@ class ConfidenceHead(nn.Module):  # type: ignore[misc]  # torch is not followed 
 
     def inputs(self, logits_NK: Tensor, features_NF: Tensor | None) -> Tensor:
         """x: the largest log-probabilities, the largest first, and the features; (N, X)."""
-        sorted_NJ = F.log_softmax(logits_NK.float(), dim=1).topk(self.num_sorted, dim=1).values
+        z_NK = logits_NK.float()
+        log_probs_NK = F.logsigmoid(z_NK) if self._multi_label else F.log_softmax(z_NK, dim=1)
+        sorted_NJ = log_probs_NK.topk(self.num_sorted, dim=1).values
         return sorted_NJ if features_NF is None else torch.cat([sorted_NJ, features_NF.float()], dim=1)
 
     def forward(self, logits_NK: Tensor, features_NF: Tensor | None) -> Tensor:
@@ -89,6 +96,7 @@ def fit_head(
     right_N: NDArray[np.floating],
     group_N: U64,
     *,
+    multi_label: bool = False,
     seed: int = 0,
     decays: Sequence[float | None] = DECAYS,
 ) -> Fitted:
@@ -111,12 +119,14 @@ def fit_head(
         total = 0.0
         for k in present:
             train, held = fold_N != k, fold_N == k
-            head = _fit(logits[train], _some(features, train), right[train], decay, seed)
+            head = _fit(logits[train], _some(features, train), right[train], decay, multi_label, seed)
             with torch.no_grad():
                 total += float(confidence(head(logits[held], _some(features, held)), right[held]).sum())
         losses.append(total / len(right))
-    chosen = decays[int(np.argmin(losses))] if present else None
-    return Fitted(_fit(logits, features, right, chosen, seed), chosen, tuple(losses))
+    finite = [loss if np.isfinite(loss) else np.inf for loss in losses]
+    chosen = decays[int(np.argmin(finite))] if present and min(finite) < np.inf else None
+    head = _fit(logits, features, right, chosen, multi_label, seed)
+    return Fitted(head, chosen, tuple(losses) if present else ())
 
 
 def _some(features: Tensor | None, rows: Tensor) -> Tensor | None:
@@ -124,11 +134,16 @@ def _some(features: Tensor | None, rows: Tensor) -> Tensor | None:
 
 
 def _fit(
-    logits: Tensor, features: Tensor | None, right: Tensor, decay: float | None, seed: int
+    logits: Tensor,
+    features: Tensor | None,
+    right: Tensor,
+    decay: float | None,
+    multi_label: bool,
+    seed: int,
 ) -> ConfidenceHead:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = ConfidenceHead(logits.shape[1], 0 if features is None else features.shape[1])
+        head = ConfidenceHead(logits.shape[1], 0 if features is None else features.shape[1], multi_label)
     with torch.no_grad():
         x_NX = head.inputs(logits, features)
         head.mean_X.copy_(x_NX.mean(0))
@@ -155,8 +170,8 @@ def _descend(
         optimizer.zero_grad()
         loss = confidence(head(logits, features), right).mean()
         loss = loss + decay * (head.hidden.weight.square().sum() + head.out.weight.square().sum())
-        # A slope of its own prior: with few rows a head must not become sure of everything.
-        loss = loss + 1e-3 * head.log_slope.square()
+        # With few rows, all right perhaps, a head must not become sure of everything.
+        loss = loss + _PRIOR / len(right) * (head.log_slope.square() + head.offset.square())
         loss.backward()
         return loss
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.distill.order import Blocks, Window, draws, epoch_windows, num_steps
+from pipeline.distill.ranks import ALONE, Ranks
 from pipeline.distill.targets import TargetReader
 from pipeline.distill.windows import Float32, joined_to_next, shifted
 from pipeline.known import I64, Bools
@@ -28,7 +29,9 @@ from pipeline.store.shard_store import ShardStore
 from schemas.errors import CorruptStoreError
 from schemas.frames import FrameSpec
 
-BLOCKS_AT_ONCE = 64
+WINDOW_BYTES = 64 << 20
+"""Of the frames that are read and shuffled together, as they are kept."""
+
 _READ_AHEAD = 4
 _THREADS = 2
 
@@ -42,6 +45,9 @@ class Augmentation:
 
     shift: bool = True
     mirror_classes: tuple[int, ...] | None = None
+
+
+_AS_IT_IS = Augmentation(shift=False)
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,11 @@ class Batch:
 class Loader:
     """Reads rows of a snapshot and of the frame store that it was taken from."""
 
-    def __init__(self, targets: TargetReader, frames: ShardStore) -> None:
+    def __init__(self, targets: TargetReader, frames: ShardStore, ranks: Ranks = ALONE) -> None:
         self._snapshot, self._targets, self._frames = targets.snapshot, targets, frames
+        self._ranks = ranks
         blocks_B, rows_R = self._snapshot.blocks_B, self._snapshot.rows_R
-        self._blocks = Blocks(blocks_B["first"].astype(np.int64), blocks_B["rows"].astype(np.int64))
+        self._blocks = Blocks(*(blocks_B[name].astype(np.int64) for name in ("first", "rows", "bytes")))
         length_us = FrameSpec(**frames.document.spec).clip.length_us
         # Of top-k targets "the rest" is not of the same classes in both rows.
         self._joined_R = (
@@ -81,9 +88,13 @@ class Loader:
         augment: Augmentation,
         skip_steps: int = 0,
     ) -> Iterator[Batch]:
-        """The batches of an epoch over the chosen rows, from step ``skip_steps`` on; what is left over is dropped."""
+        """The batches of an epoch over the chosen rows, from step ``skip_steps`` on; what is left over is dropped.
+
+        Of several ranks each gets a part of every batch, and all parts are of one size.
+        """
         steps = num_steps(int(chosen_R.sum()), batch_size)
-        size = min(batch_size, int(chosen_R.sum()))
+        rank, world = self._ranks.rank, self._ranks.world
+        size = min(batch_size, int(chosen_R.sum()) // world * world)
 
         def steps_ahead() -> Iterator[Batch]:
             left = np.empty(0, np.int64)
@@ -94,7 +105,7 @@ class Loader:
                 chosen_R,
                 seed=seed,
                 epoch=epoch,
-                blocks_at_once=BLOCKS_AT_ONCE,
+                window_bytes=WINDOW_BYTES,
                 skip=skip_steps * size,
             )
             first = True
@@ -105,8 +116,9 @@ class Loader:
                 first = False
                 rows = np.concatenate([left, window.rows_N[seen:]])
                 while len(rows) >= size and step < steps:
-                    rng = draws(seed, epoch, step)
-                    yield self._batch(step, rows[:size], sheets, rng, augment)
+                    drawn = self._draw(draws(seed, epoch, step), rows[:size], augment)
+                    mine = slice(rank, size, world)
+                    yield self._batch(step, rows[mine], sheets, augment, drawn[0][mine], drawn[1][mine])
                     rows, step = rows[size:], step + 1
                 left = rows
 
@@ -124,7 +136,8 @@ class Loader:
                 sheets = self._read(Window(np.array([block]), rows))
                 for start in range(0, len(rows), batch_size):
                     part = rows[start : start + batch_size]
-                    yield part, self._batch(step, part, sheets, None, Augmentation(shift=False))
+                    nothing = np.zeros(len(part), np.int64)
+                    yield part, self._batch(step, part, sheets, _AS_IT_IS, nothing, nothing > 0)
                     step += 1
 
         yield from ahead(batches(), _READ_AHEAD)
@@ -144,46 +157,55 @@ class Loader:
     def _read_block(self, block: int) -> tuple[int, list[bytes]]:
         key, part = self._snapshot.key(block)
         b = self._snapshot.blocks_B[block]
-        read = read_group(self._frames.files, key, part, ["start_us", "sheet"])
+        read = read_group(self._frames.files, key, part, ["sheet"])
         first, n = int(b["first"]), int(b["rows"])
-        starts_N = self._snapshot.rows_R["start_us"][first : first + n]
-        if read is None or not np.array_equal(read[0]["start_us"].to_numpy(), starts_N):
+        if read is None or read[1].writer.encode() != b["writer"] or read[0].num_rows != n:
             raise CorruptStoreError(
                 f"{self._frames.url}: shard {key} was rewritten since training began (a removal, a retry): begin "
-                "anew, with another --out"
+                "the same command again, which learns from what is there now"
             )
         return first, read[0]["sheet"].to_pylist()
+
+    def _draw(self, rng: np.random.Generator, rows_N: I64, augment: Augmentation) -> tuple[I64, Bools]:
+        """By how many frames each clip is shifted, and whether it is mirrored. Both are drawn whether used or not."""
+        offset_N, coin_N = (
+            rng.integers(0, self._snapshot.num_frames, len(rows_N)),
+            rng.random(len(rows_N)) < 0.5,
+        )
+        shifted_N = self._joined_R[rows_N] & augment.shift
+        return np.where(shifted_N, offset_N, 0), coin_N & (augment.mirror_classes is not None)
 
     def _batch(
         self,
         step: int,
         rows_N: I64,
         sheets: Mapping[int, bytes],
-        rng: np.random.Generator | None,
         augment: Augmentation,
+        offset_N: I64,
+        mirrored_N: Bools,
     ) -> Batch:
-        n, t = len(rows_N), self._snapshot.num_frames
-        offset_N, mirrored_N = np.zeros(n, np.int64), np.zeros(n, np.bool_)
-        if rng is not None:
-            drawn_N, coin_N = rng.integers(0, t, n), rng.random(n) < 0.5  # drawn whether used or not
-            offset_N = np.where(self._joined_R[rows_N] & augment.shift, drawn_N, 0)
-            mirrored_N = coin_N & (augment.mirror_classes is not None)
+        batch = self._look_up(step, rows_N, sheets, offset_N)
+        if augment.mirror_classes is not None:
+            mirror(batch, mirrored_N, np.array(augment.mirror_classes))
+        return batch
+
+    def _look_up(self, step: int, rows_N: I64, sheets: Mapping[int, bytes], offset_N: I64) -> Batch:
+        """Frames and targets of windows that start so many frames into some rows' clips."""
+        t = self._snapshot.num_frames
         frames = np.stack(
             [_frames_of(sheets, row, o, t) for row, o in zip(rows_N.tolist(), offset_N.tolist(), strict=True)]
         )
         label_N = self._snapshot.rows_R["label"][rows_N].astype(np.int64)
-        kept_NJ = None
         if self._targets.has_kept_only:
-            kept_NJ, probs = self._targets.kept(rows_N)
-        else:
-            probs = self._targets.dense(rows_N)
-            if len(moved := np.flatnonzero(offset_N)):
-                following = self._targets.dense(rows_N[moved] + 1)
-                probs[moved] = shifted(probs[moved], following, offset_N[moved], t, self._targets.multi_label)
-        batch = Batch(step, frames, probs, label_N, kept_NJ)
-        if augment.mirror_classes is not None:
-            mirror(batch, mirrored_N, np.array(augment.mirror_classes))
-        return batch
+            kept_NJ, probs_NJ = self._targets.kept(rows_N)
+            return Batch(step, frames, probs_NJ, label_N, kept_NJ)
+        probs_NK = self._targets.dense(rows_N)
+        if len(moved := np.flatnonzero(offset_N)):
+            following = self._targets.dense(rows_N[moved] + 1)
+            probs_NK[moved] = shifted(
+                probs_NK[moved], following, offset_N[moved], t, self._targets.multi_label
+            )
+        return Batch(step, frames, probs_NK, label_N)
 
 
 def _frames_of(sheets: Mapping[int, bytes], row: int, offset: int, num_frames: int) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ from pipeline.distill.judge import judge
 from pipeline.distill.loader import Augmentation, Batch, Loader
 from pipeline.distill.objective import distillation_loss, sharpening_loss
 from pipeline.distill.order import num_steps
+from pipeline.distill.ranks import ALONE, Ranks
 from pipeline.known import Bools
 from pipeline.models.inputs import to_input, to_logits
 from schemas.errors import ModelError
@@ -81,12 +82,21 @@ class TrainState:
     clips: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """As JSON, in which what is not known is null."""
+        body = asdict(self)
+        for record in body["history"]:
+            record |= {name: None for name, value in record.items() if value != value}
+        return body
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> TrainState:
-        history = [EpochRecord(**record) for record in body["history"]]
+        history = [_record(record) for record in body["history"]]
         return cls(**{**body, "history": history})
+
+
+def _record(body: Mapping[str, Any]) -> EpochRecord:
+    known: dict[str, Any] = {name: math.nan if value is None else value for name, value in body.items()}
+    return EpochRecord(**known)
 
 
 OnTrainProgress = Callable[[TrainProgress], None]
@@ -111,7 +121,9 @@ class Training:
         device: torch.device,
         augment: Augmentation,
         on_progress: OnTrainProgress | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self._ranks, self._together = ranks, ranks.together(model)
         self._model, self._input, self._spec, self._loader, self._work = model, input_spec, spec, loader, work
         self._train_R, self._val_R, self._device, self._augment = train_R, val_R, device, augment
         self._on_progress = on_progress
@@ -165,13 +177,14 @@ class Training:
         spec = self._spec
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self._step, self._steps, self._state.main_epochs, spec)
-        torch.manual_seed(spec.seed * 1_000_003 + self._step)  # dropout of this step, whatever came before
+        # Dropout of this step and rank, whatever came before.
+        torch.manual_seed((self._ranks.rank << 48) + spec.seed * 1_000_003 + self._step)
         x = to_input(torch.from_numpy(batch.frames_NTHWC).to(self._device), self._input)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=spec.precision == "bf16"):
-            output = self._model(x)
+            output = self._together(x)
         logits_NK = to_logits(output, len(batch.label_N), batch.frames_NTHWC.shape[1], self._input)
         loss = (sharpening_loss if final else distillation_loss)(logits_NK, batch, spec).mean()
-        value = float(loss.detach())
+        value = self._ranks.mean(loss.detach())
         if not math.isfinite(value):
             raise ModelError(
                 f"the loss of step {self._step} is {value}: a lower --learning-rate, or --precision fp32, may help; "
@@ -187,35 +200,55 @@ class Training:
 
     def _judge(self, epoch: int, seconds: float) -> None:
         state, spec = self._state, self._spec
-        loss, accuracy, agreement = judge(
-            self._model, self._input, self._loader, self._val_R, spec, self._device
-        )
+        found = None
+        if self._ranks.is_first:
+            found = judge(self._model, self._input, self._loader, self._val_R, spec, self._device)
+        loss, accuracy, agreement = self._ranks.told(found)
         train_loss = state.train_loss_sum / self._steps
         state.train_loss_sum = 0.0
         record = EpochRecord(epoch, train_loss, loss, accuracy, agreement, seconds)
         state.history.append(record)
         if epoch >= state.main_epochs:
             return
-        best = state.history[state.best_epoch] if state.best_epoch >= 0 else None
-        if best is None or not loss >= best.val_loss:
+        if self._is_better(loss):
             state.best_epoch = epoch
-            save_model(self._work / "best.safetensors", self._model)
+            if self._ranks.is_first:
+                save_model(self._best_file(epoch), self._model)
         elif spec.patience is not None and epoch - state.best_epoch >= spec.patience:
             state.main_epochs = epoch + 1
 
+    def _is_better(self, loss: float) -> bool:
+        """Than the best so far. Without held-out clips the newest is; what is no number never is."""
+        if self._state.best_epoch < 0 or not self._val_R.any():
+            return True
+        best = self._state.history[self._state.best_epoch].val_loss
+        return loss < best or (math.isnan(best) and not math.isnan(loss))
+
+    def _best_file(self, epoch: int) -> Path:
+        return self._work / f"best-{epoch}.safetensors"
+
     def _load_best(self) -> None:
-        load_model(self._work / "best.safetensors", self._model)
+        path = self._best_file(self._state.best_epoch)
+        best = self._ranks.told(path.read_bytes() if self._ranks.is_first else None)
+        load_model(best, self._model)
         self._optimizer.state.clear()
 
     # ------------------------------------------------------------------------------------------------ checkpoints
 
     def _save(self) -> None:
+        if not self._ranks.is_first:
+            return
         tensors = {f"model.{k}": v for k, v in self._model.state_dict().items()}
         tensors |= optimizer_tensors(self._model, self._optimizer)
         save(self._work, self._step, tensors, {"state": self._state.to_json()})
+        for path in self._work.glob(
+            "best-*.safetensors"
+        ):  # only now: the checkpoint before meant another one
+            if path != self._best_file(self._state.best_epoch):
+                path.unlink()
 
     def _resume(self) -> None:
-        found = newest(self._work)
+        found = self._ranks.told(newest(self._work) if self._ranks.is_first else None)
         if found is None:
             return
         tensors = found.tensors

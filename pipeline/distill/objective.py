@@ -17,7 +17,10 @@ from schemas.student import TrainSpec
 
 
 def distillation_loss(logits_NK: Tensor, batch: Batch, spec: TrainSpec) -> Tensor:
-    """The loss of each clip: the teacher's, and the label's where there is one; (N,)."""
+    """The loss of each clip: the teacher's, and the label's where there is one; (N,).
+
+    A student that learns from labels alone is given no clip without one.
+    """
     device = logits_NK.device
     probs = torch.from_numpy(batch.probs_NK).to(device)
     if spec.multi_label:
@@ -31,7 +34,7 @@ def distillation_loss(logits_NK: Tensor, batch: Batch, spec: TrainSpec) -> Tenso
     named_N = label_N >= 0
     told_N = F.cross_entropy(logits_NK, label_N.clamp_min(0), reduction="none")
     w = spec.label_weight
-    return torch.where(named_N, (1 - w) * taught_N + w * told_N, taught_N * (w < 1))
+    return torch.where(named_N, (1 - w) * taught_N + w * told_N, taught_N)
 
 
 def sharpening_loss(logits_NK: Tensor, batch: Batch, spec: TrainSpec) -> Tensor:

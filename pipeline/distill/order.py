@@ -19,10 +19,11 @@ _WINDOWS, _ROWS, _DRAWS = range(3)
 
 @dataclass(frozen=True)
 class Blocks:
-    """B blocks of rows that lie together: the first row of each, and how many there are."""
+    """B blocks of rows that lie together: the first row of each, how many there are, and the bytes of their frames."""
 
     first_B: I64
     rows_B: I64
+    bytes_B: I64
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,11 @@ class Window:
 
 
 def epoch_windows(
-    blocks: Blocks, chosen_R: Bools, *, seed: int, epoch: int, blocks_at_once: int, skip: int = 0
+    blocks: Blocks, chosen_R: Bools, *, seed: int, epoch: int, window_bytes: int, skip: int = 0
 ) -> Iterator[tuple[int, Window]]:
     """The windows of an epoch, each with the number of rows that were seen before it.
 
+    A window holds as many blocks as come to ``window_bytes``, and one at least.
     Windows that end within the first ``skip`` rows are passed over, without looking at their rows.
     """
     counts_B = (
@@ -46,8 +48,7 @@ def epoch_windows(
     order = np.random.default_rng([seed, epoch, _WINDOWS]).permutation(len(blocks.first_B))
     order = order[counts_B[order] > 0]
     before = 0
-    for number, start in enumerate(range(0, len(order), blocks_at_once)):
-        taken = order[start : start + blocks_at_once]
+    for number, taken in enumerate(_filled(order, blocks.bytes_B, window_bytes)):
         count = int(counts_B[taken].sum())
         if before + count > skip:
             rows = np.concatenate(
@@ -59,6 +60,18 @@ def epoch_windows(
             rng = np.random.default_rng([seed, epoch, _ROWS, number])
             yield before, Window(taken, rows[rng.permutation(len(rows))])
         before += count
+
+
+def _filled(order: NDArray[np.intp], bytes_B: I64, most: int) -> Iterator[NDArray[np.intp]]:
+    """Consecutive parts of ``order``, each of at most so many bytes, or of a single block."""
+    start, held = 0, 0
+    for i, size in enumerate(bytes_B[order].tolist()):
+        if i > start and held + size > most:
+            yield order[start:i]
+            start, held = i, 0
+        held += size
+    if start < len(order):
+        yield order[start:]
 
 
 def num_steps(num_rows: int, batch_size: int) -> int:

@@ -2,7 +2,7 @@
 
 Rows of a frame store and of target stores are joined once, by their key, into arrays on local disk that are mapped
 and not read: row r of every array is row r of the frame store, its files in order. What memory holds grows by some
-30 bytes a video. The frames themselves stay where they are; `BLOCK` says where.
+30 bytes a clip (masks), not with the logits. The frames themselves stay where they are; `BLOCK` says where.
 
     snapshot.json        what it was made from; written last
     blocks.npy           row groups of the frame store
@@ -32,7 +32,7 @@ from pipeline.distill.snapshot_targets import fill_targets
 from pipeline.distill.snapshot_words import Words
 from pipeline.known import I64, Bools
 from pipeline.store.shard_store import ShardStore
-from schemas.errors import SettingsError
+from schemas.errors import RetryableError, SettingsError
 from schemas.shard import ShardKey
 from schemas.spec import fingerprint_of
 from schemas.targets import TargetSpec
@@ -109,10 +109,15 @@ class Snapshot:
 
 
 def digest_of(frames: ShardStore, targets: Sequence[ShardStore]) -> str:
-    """What a snapshot taken now would be made from: every data file, by who wrote it."""
+    """What a snapshot taken now would be made from: every data file, by who wrote it, and what is said of videos."""
     return fingerprint_of(
         [
-            [store.document.fingerprint, *(f"{f.key}:{f.writer}" for f in store.footers())]
+            [
+                store.document.fingerprint,
+                [f"{f.key}:{f.writer}" for f in store.footers()],
+                [plan.digest for plan in store.plans()],
+                sorted(store.tombstones()),
+            ]
             for store in (frames, *targets)
         ]
     )
@@ -149,17 +154,21 @@ def take_snapshot(
     partial.mkdir(parents=True)
     rows_R, places = lay_out_rows(partial, frames)
     words = Words(names, label_map or {}, use_labels)
-    for number, (store, spec) in enumerate(zip(targets, specs, strict=True)):
+    unkept = [
         fill_targets(partial, number, store, spec, rows_R, places, words)
+        for number, (store, spec) in enumerate(zip(targets, specs, strict=True))
+    ]
     words.check()
     if not (rows_R["shown"] & (rows_R["teachers"] == len(targets))).any():
         raise SettingsError(
-            f"no clip has both frames and targets: {frames.url} holds {len(rows_R)} kept clips, "
+            f"no clip has both frames and targets of all teachers: {frames.url} holds {len(rows_R)} kept clips, and "
             + ", ".join(
-                f"{store.url} targets of {(rows_R['teachers'] > 0).sum()} of them" for store in targets
+                f"{store.url} {n} clips without frames" for store, n in zip(targets, unkept, strict=True)
             )
         )
     rows_R.flush()
+    if digest_of(frames, targets) != digest:
+        raise RetryableError("the stores changed while they were read (a run that writes them?): run again")
     about = {
         "digest": digest,
         "frames": frames.url,
@@ -169,6 +178,7 @@ def take_snapshot(
         "classes": names,
         "splits": list(words.splits),
         "rows": len(rows_R),
+        "clips_without_frames": unkept,
     }
     (partial / _FILE).write_text(json.dumps(about, indent=1))
     shutil.rmtree(folder, ignore_errors=True)

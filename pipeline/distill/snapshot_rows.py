@@ -34,10 +34,20 @@ ROW = np.dtype(
     ]
 )
 """``video`` is a number, ``split`` one in the snapshot's list, ``label`` a class; -1 is none. ``group`` is a hash
-of the group's name, or of the video's id where it has none: rows of one group stay together. ``teachers`` counts
+of the group's name, or of the file's id where it has none: rows of one group stay together. ``teachers`` counts
 those that have targets; ``shown`` is false for rows that no longer counted."""
 
-BLOCK = np.dtype([("generation", "i4"), ("shard", "i4"), ("part", "i4"), ("first", "i8"), ("rows", "i4")])
+BLOCK = np.dtype(
+    [
+        ("generation", "i4"),
+        ("shard", "i4"),
+        ("part", "i4"),
+        ("first", "i8"),
+        ("rows", "i4"),
+        ("bytes", "i8"),
+        ("writer", "S32"),
+    ]
+)
 """A row group of the frame store, and its rows of the snapshot. It holds whole videos."""
 
 _START_BITS = 44  # of a start in microseconds: 200 days
@@ -76,7 +86,7 @@ def lay_out_rows(folder: Path, frames: ShardStore) -> tuple[Any, Places]:
     """Blocks, and rows with their keys, of the frame store."""
     footers = list(frames.footers())
     counts = frames.in_force()
-    blocks: list[tuple[int, int, int, int, int]] = []
+    blocks: list[tuple[int, int, int, int, int, int, str]] = []
     videos: list[tuple[NDArray[np.bytes_], I64, I64]] = []
     total = sum(footer.rows for footer in footers)
     rows_R = np.lib.format.open_memmap(folder / "rows.npy", "w+", ROW, (total,))
@@ -84,14 +94,14 @@ def lay_out_rows(folder: Path, frames: ShardStore) -> tuple[Any, Places]:
     for footer in footers:
         key = footer.key
         groups, read = read_groups(frames.files, key, ["video_id", "start_us", "end_us", "damaged"])
-        if read.rows != footer.rows:
+        if read.writer != footer.writer:
             raise RetryableError(f"{frames.url}: shard {key} was rewritten at this moment; run again")
         gone = ids_of(pa.array(sorted(counts.hidden(key.generation, _ids_in(groups))), pa.string()))
-        for part, table in enumerate(groups):
+        for part, (table, size) in enumerate(groups):
             n = table.num_rows
             if not n:
                 continue
-            blocks.append((key.generation, key.number, part, first, n))
+            blocks.append((key.generation, key.number, part, first, n, size, footer.writer))
             rows_N, ids_N = np.zeros(n, ROW), ids_of(table["video_id"].combine_chunks())
             for name in ("video", "label", "split"):
                 rows_N[name] = -1
@@ -117,8 +127,8 @@ def lay_out_rows(folder: Path, frames: ShardStore) -> tuple[Any, Places]:
     return rows_R, places
 
 
-def _ids_in(groups: Sequence[pa.Table]) -> set[str]:
-    return {i for table in groups for i in pc.unique(table["video_id"]).to_pylist()}
+def _ids_in(groups: Sequence[tuple[pa.Table, int]]) -> set[str]:
+    return {i for table, _ in groups for i in pc.unique(table["video_id"]).to_pylist()}
 
 
 def _runs(ids_N: NDArray[np.bytes_], shown_N: Bools, first: int) -> tuple[NDArray[np.bytes_], I64, I64]:

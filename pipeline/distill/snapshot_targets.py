@@ -29,22 +29,27 @@ def fill_targets(
     rows_R: Any,
     places: Places,
     words: Words,
-) -> None:
-    """Lay one teacher's targets into arrays of their own, and what the plan says into the rows."""
+) -> int:
+    """Lay one teacher's targets into arrays of their own, and what the plan says into the rows.
+
+    Number of its clips of which no frames were kept.
+    """
     columns = _target_columns(spec)
     arrays = {
         name: np.lib.format.open_memmap(folder / f"{name}-{number}.npy", "w+", dtype, (len(rows_R), width))
         for name, (_, dtype, width) in columns.items()
     }
     starts_R = rows_R["start_us"]
+    unkept = 0
     wanted = [source for sources, _, _ in columns.values() for source in sources]
-    for table in scan(store, ["video_id", "start_us", "label", "split", "group", "uri", *wanted]):
+    for table in scan(store, ["video_id", "start_us", "label", "split", "group", "uri", "file_id", *wanted]):
         if not table.num_rows:
             continue
         row_N = places.rows(
             ids_of(table["video_id"].combine_chunks()), table["start_us"].to_numpy(), starts_R
         )
         there = row_N >= 0
+        unkept += int((~there).sum())
         row_M = row_N[there]
         for name, (sources, dtype, width) in columns.items():
             values_NW = np.concatenate([_matrix(table[s]) for s in sources], axis=1)
@@ -59,6 +64,7 @@ def fill_targets(
             rows_R["group"][row_M] = group_hashes(table)[there]
     for array in arrays.values():
         array.flush()
+    return unkept
 
 
 def _target_columns(spec: TargetSpec) -> dict[str, tuple[tuple[str, ...], Any, int]]:
@@ -93,6 +99,6 @@ def _check_finite(values_NW: NDArray[Any], table: pa.Table, store: ShardStore) -
         at = int(np.flatnonzero(bad)[0])
         raise StoreError(
             f"{store.url}: the logits of the clip at {table['start_us'][at].as_py() / 1e6:g} s of "
-            f"{table['uri'][at].as_py()} are not finite; {bad.sum()} in its shard. Locum does not write such: remove "
-            "the video with `locum prune` and teach it again"
+            f"{table['uri'][at].as_py()} are not finite; {bad.sum()} in its shard. Locum does not write such: take "
+            "the video out with `locum prune`"
         )

@@ -68,9 +68,9 @@ class Words:
 
 
 def group_hashes(table: pa.Table) -> U64:
-    """A hash of each row's group, or of its video where it has none; (N,)."""
+    """A hash of each row's group, or of its file where it has none: segments of one film stay together. (N,)"""
     named = pc.binary_join_element_wise("group", table["group"], ":")
-    alone = pc.binary_join_element_wise("video", table["video_id"], ":")
+    alone = pc.binary_join_element_wise("file", table["file_id"], ":")
     return hash_text(pc.coalesce(named, alone).combine_chunks())
 
 

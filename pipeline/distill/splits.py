@@ -6,8 +6,9 @@ group, and never out of test. Without any split all of it is carved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,11 +47,17 @@ CARVED = ((Role.VAL, 0.1), (Role.CALIBRATION, 0.2))
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
+def role_of(split: str, split_map: Mapping[str, str]) -> Role | None:
+    """What a split of the manifest is for; None where its name says nothing."""
+    return NAMES.get(split_map.get(split, split).lower())
+
+
 def roles(
     splits: Sequence[str],
     split_R: NDArray[np.integer],
     group_R: U64,
     usable_R: NDArray[np.bool_],
+    split_map: Mapping[str, str] = MappingProxyType({}),
     *,
     seed: int = 0,
 ) -> NDArray[np.int8]:
@@ -61,14 +68,15 @@ def roles(
     SettingsError
         If a split has a name that says nothing, or no row is left to train on.
     """
-    strange = [name for name in splits if name.lower() not in NAMES]
+    found = {name: role_of(name, split_map) for name in splits}
+    strange = [name for name, role in found.items() if role is None]
     if strange:
         raise SettingsError(
-            f"the split {strange[0]!r} of the manifest is none of {', '.join(NAMES)}: say with --splits which it is"
+            f"the split {strange[0]!r} of the manifest is none of {', '.join(NAMES)}: say with --split-map which it is"
         )
-    of_split = np.array([*(NAMES[name.lower()] for name in splits), Role.TRAIN], np.int8)
+    of_split = np.array([*found.values(), Role.TRAIN], np.int8)
     role_R = np.where(usable_R, of_split[split_R], np.int8(Role.NONE))
-    named = {NAMES[name.lower()] for name in splits}
+    named = set(found.values())
     place_R = _uniform(group_R, seed)
     low = 0.0
     for role, share in CARVED:

@@ -18,15 +18,13 @@ from schemas.model import InputSpec
 class Trunk(nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
     """The student's network, from uint8 frames (N, T, H, W, 3) to float32 logits (N, K) and features (N, F).
 
-    A network that has both ``features(x)`` and ``head`` shows its features; of any other there are none (N, 0).
+    With ``has_features`` the network's ``head`` takes what its ``features(x)`` gives (`pipeline.models.student` finds
+    out); of any other there are none, (N, 0).
     """
 
-    def __init__(self, net: nn.Module, spec: InputSpec) -> None:
+    def __init__(self, net: nn.Module, spec: InputSpec, *, has_features: bool) -> None:
         super().__init__()
-        self.net, self._spec = net, spec
-        self.has_features = callable(getattr(net, "features", None)) and isinstance(
-            getattr(net, "head", None), nn.Module
-        )
+        self.net, self._spec, self.has_features = net, spec, has_features
 
     def forward(self, frames_NTHWC: Tensor) -> tuple[Tensor, Tensor]:
         n, t = frames_NTHWC.shape[:2]

@@ -58,19 +58,19 @@ def build(
     if not 0 <= dropout < 1:
         raise ModelError(f"frame_student: dropout must be in [0, 1), got {dropout}")
     images = _backbone(backbone, pretrained)
-    if freeze:
-        images.requires_grad_(False)
     with torch.no_grad():
         size = int(images.eval()(torch.zeros(1, 3, 64, 64)).shape[1])
-    return FrameStudent(images.train(), size, num_classes, width, dropout)
+    return FrameStudent(images, size, num_classes, width, dropout, freeze).train()
 
 
 class FrameStudent(nn.Module):  # type: ignore[misc]  # torch is not followed by the type checker
     """Float clips (N, 3, T, H, W) to logits (N, K); ``features`` stops before the head, at (N, F)."""
 
-    def __init__(self, images: nn.Module, size: int, num_classes: int, width: int, dropout: float) -> None:
+    def __init__(
+        self, images: nn.Module, size: int, num_classes: int, width: int, dropout: float, freeze: bool
+    ) -> None:
         super().__init__()
-        self.images = images
+        self.images, self._frozen = images.requires_grad_(not freeze), freeze
         self.time = nn.Sequential(
             nn.Conv1d(2 * size, width, 3, padding=1, bias=False),
             nn.BatchNorm1d(width),
@@ -83,6 +83,13 @@ class FrameStudent(nn.Module):  # type: ignore[misc]  # torch is not followed by
         """F."""
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, num_classes)
+
+    def train(self, mode: bool = True) -> FrameStudent:
+        """A frozen image network stays in evaluation: its running statistics are its own."""
+        super().train(mode)
+        if self._frozen:
+            self.images.eval()
+        return self
 
     def features(self, x_NCTHW: torch.Tensor) -> torch.Tensor:
         """(N, F): means over time of what was seen in each stretch of three frames, twice over."""

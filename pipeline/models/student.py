@@ -64,7 +64,7 @@ def build_student(
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError(f"the student {ref.factory!r} has no parameter to train")
     model.to(device).eval()
-    frames = torch.zeros((2, *shape_THW, 3), dtype=torch.uint8, device=device)
+    frames = _some_frames(2, shape_THW).to(device)
     x = to_input(frames, ref.input)
     with torch.no_grad(), foreign_code(f"the student {ref.factory!r} does not take {tuple(x.shape)}", _HINT):
         output = model(x)
@@ -74,3 +74,33 @@ def build_student(
             f"the student {ref.factory!r} gives {found} classes, the targets have {ref.num_classes}"
         )
     return model.train()
+
+
+def shows_features(model: torch.nn.Module, ref: ModelRef, shape_THW: tuple[int, int, int]) -> bool:
+    """Whether the network's ``head`` takes what its ``features(x)`` gives, (N, F), and both together are the network.
+
+    Found by trying, in evaluation mode, on the device where the network is.
+    """
+    if not callable(getattr(model, "features", None)) or not isinstance(
+        getattr(model, "head", None), torch.nn.Module
+    ):
+        return False
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            x = to_input(_some_frames(2, shape_THW).to(device), ref.input)
+            features = model.features(x)
+            if not isinstance(features, torch.Tensor) or features.dim() != 2:
+                return False
+            return bool(torch.allclose(model.head(features), model(x), rtol=1e-4, atol=1e-5))
+    except (RuntimeError, TypeError, ValueError):  # a head of another kind
+        return False
+    finally:
+        model.train(was_training)
+
+
+def _some_frames(num_clips: int, shape_THW: tuple[int, int, int]) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (num_clips, *shape_THW, 3), dtype=torch.uint8, generator=generator)

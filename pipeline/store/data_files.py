@@ -132,8 +132,8 @@ def read_data(
 
 def read_groups(
     files: StoreFiles, key: ShardKey, columns: Sequence[str]
-) -> tuple[list[pa.Table], ShardFooter]:
-    """The row groups of a data file, each with the columns asked for, and its footer.
+) -> tuple[list[tuple[pa.Table, int]], ShardFooter]:
+    """The row groups of a data file, each with the columns asked for and the bytes of all of them, and its footer.
 
     Raises
     ------
@@ -143,8 +143,11 @@ def read_groups(
     try:
         parquet, footer = _open(files, key, whole=False)
         with parquet:
-            groups = [parquet.read_row_group(i, list(columns)) for i in range(parquet.num_row_groups)]
-        return [g.replace_schema_metadata(None) for g in groups], footer
+            groups = [
+                (parquet.read_row_group(i, list(columns)), parquet.metadata.row_group(i).total_byte_size)
+                for i in range(parquet.num_row_groups)
+            ]
+        return [(table.replace_schema_metadata(None), size) for table, size in groups], footer
     except (pa.ArrowInvalid, OSError) as e:
         raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 JOINED = ("uri", "label", "split", "group")
+_ON_DEMAND = ("file_id",)
 _AHEAD = 4
 
 
@@ -40,9 +41,9 @@ def amendments(store: ShardStore) -> Amendments:
 def scan(store: ShardStore, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """One table a shard, in key order, sorted by key within; memory does not grow with the store.
 
-    ``columns`` may name data columns and ``uri``, ``label``, ``split``, ``group``; all where not given. What
-    is shown is what counted when the scan began: no key comes twice, whatever is added or reopened meanwhile.
-    Some shards are read ahead, by threads.
+    ``columns`` may name data columns and ``uri``, ``label``, ``split``, ``group`` (all where not given), and
+    ``file_id``. What is shown is what counted when the scan began: no key comes twice, whatever is added or
+    reopened meanwhile. Some shards are read ahead, by threads.
 
     Raises
     ------
@@ -123,7 +124,10 @@ def write_quarantine(store: ShardStore) -> int:
 
 def _shard_rows(store: ShardStore, key: ShardKey, columns: Sequence[str] | None, counts: InForce) -> pa.Table:
     id_column = store.kind.id_column
-    joined = [] if not store.kind.of_clips else [c for c in JOINED if columns is None or c in columns]
+    joined = [c for c in JOINED if columns is None] + [
+        c for c in (*JOINED, *_ON_DEMAND) if c in (columns or ())
+    ]
+    joined = joined if store.kind.of_clips else []
     wanted = None
     if columns is not None:
         wanted = list(dict.fromkeys([*(c for c in columns if c not in joined), id_column]))
@@ -154,7 +158,7 @@ def _join(table: pa.Table, plan: pa.Table, names: Sequence[str], amended: Amendm
             if name == "uri"
             else plan[name].to_pylist()
         )
-        if newest:
+        if newest and name in JOINED:
             said = [getattr(newest[i], name) if i in newest else s for i, s in zip(ids, said, strict=True)]
         table = table.append_column(name, pa.array(said, pa.string()).take(at.combine_chunks()))
     return table

@@ -23,6 +23,8 @@ from jobs.frames import keep_frames
 from jobs.prune import prune
 from jobs.teach import TeachOptions, teach
 from pipeline.distill.loop import TrainProgress
+from pipeline.distill.snapshot import take_snapshot
+from pipeline.models import small3d
 from pipeline.store.data_files import data_name, encode_shard
 from pipeline.store.read import read
 from pipeline.store.shard_store import ShardStore
@@ -61,6 +63,19 @@ def make_manifest(
                 make_video(folder / name, 100 * i, 40 + 10 * (i % 3))
             rows.writerow([name, label or CLASSES[i % 3], splits[i % len(splits)], f"g{i}"])
     return path
+
+
+@pytest.fixture(autouse=True)
+def _quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals are tested elsewhere, and exports by the tests with that in their name; here both only take time."""
+    monkeypatch.setattr("pipeline.distill.evaluate.NUM_DRAWS", 20)
+    if "export" not in request.node.name:
+        monkeypatch.setattr("jobs.distill.export_student", _no_export)
+
+
+def _no_export(student: object, shape_THW: object, path: Path) -> float:
+    path.write_bytes(b"")
+    return 0.0
 
 
 @pytest.fixture(scope="module")
@@ -408,7 +423,7 @@ def test_a_removal_while_training_is_said(fresh: Callable[..., str], tmp_path: P
     assert gone not in said and report.trained_now
 
 
-def test_the_command_trains_and_prints_intervals(
+def test_the_command_trains_exports_and_prints_intervals(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [
@@ -422,3 +437,62 @@ def test_the_command_trains_and_prints_intervals(
     assert Path(out.splitlines()[-1], "student.pt2").exists()
     assert locum(["distill", str(tmp_path / "none"), "-o", str(tmp_path)]) == 4
     assert locum(["distill", "-o", str(tmp_path)]) == 2
+
+
+# --------------------------------------------------------------------------------- another student, another name
+
+
+def test_a_corrected_label_makes_another_student(fresh: Callable[..., str], tmp_path: Path) -> None:
+    targets = fresh()
+    first = distil([targets], str(tmp_path / "s"), TRAIN, OPTIONS)
+    path = tmp_path / "archive" / "m.csv"
+    path.write_text(path.read_text().replace("run", "jump"))
+    again = make(tmp_path)
+    assert again == targets
+    second = distil([targets], str(tmp_path / "s"), TRAIN, OPTIONS)
+    assert second.trained_now and second.url != first.url
+
+
+def test_other_starting_weights_make_another_student(shared: Path, tmp_path: Path) -> None:
+    urls = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = small3d.build(5, width=4)
+        path = tmp_path / f"w{seed}.safetensors"
+        safetensors.torch.save_file({k: v.clone() for k, v in model.state_dict().items()}, path)
+        spec = TRAIN.model_copy(update={"student_weights": str(path), "epochs": 1, "final_epochs": 0})
+        urls.append(distil([targets_in(shared)], str(tmp_path / "s"), spec, OPTIONS).url)
+    assert urls[0] != urls[1]
+
+
+def test_a_student_of_labels_alone_sees_only_clips_that_have_one(tmp_path: Path) -> None:
+    path = make_manifest_in(tmp_path)
+    rows = path.read_text().splitlines()
+    path.write_text(
+        "\n".join(r if i % 2 else r.replace("walk", "").replace("run", "") for i, r in enumerate(rows))
+    )
+    targets = make(tmp_path)
+    both = distil([targets], str(tmp_path / "s"), TRAIN, OPTIONS)
+    alone = distil([targets], str(tmp_path / "s"), TRAIN.model_copy(update={"label_weight": 1.0}), OPTIONS)
+    assert sum(alone.about["clips"].values()) < sum(both.about["clips"].values())
+
+
+def test_segments_of_a_film_stay_together(tmp_path: Path) -> None:
+    """Without a group, neighbouring seconds of one film must not come on both sides of a carved split."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    lines = ["uri,label,start,end"]
+    for i in range(8):
+        make_video(folder / f"v{i}.mp4", 100 * i, 100)
+        lines += [f"v{i}.mp4,{CLASSES[i % 3]},{s},{s + 1}" for s in range(4)]
+    (folder / "m.csv").write_text("\n".join(lines))
+    targets = make(tmp_path)
+    snapshot = take_snapshot(
+        tmp_path / "snap", ShardStore.open(frames_in(tmp_path)), [ShardStore.open(targets)], classes=CLASSES
+    )
+    assert len(np.unique(snapshot.rows_R["group"])) == 8 and len(np.unique(snapshot.rows_R["video"])) == 32
+
+
+def frames_in(folder: Path) -> str:
+    (found,) = (folder / "out").glob("frames-*")
+    return str(found)

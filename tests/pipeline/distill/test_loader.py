@@ -119,7 +119,7 @@ def test_an_epoch_goes_on_where_it_was(both: tuple[Snapshot, ShardStore], skip: 
 def test_small_windows_change_the_order_but_not_what_is_seen(
     both: tuple[Snapshot, ShardStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.distill.loader.BLOCKS_AT_ONCE", 1)
+    monkeypatch.setattr("pipeline.distill.loader.WINDOW_BYTES", 1)
     snapshot, _ = both
     rows = [clip_at(snapshot, f)[0] for b in epoch(both, PLAIN) for f in b.frames_NTHWC]
     assert len(set(rows)) == len(rows) == 36

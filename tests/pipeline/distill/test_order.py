@@ -13,18 +13,18 @@ block_sizes = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 
 def blocks_of(sizes: list[int]) -> Blocks:
     rows = np.array(sizes, np.int64)
-    return Blocks(np.cumsum(rows) - rows, rows)
+    return Blocks(np.cumsum(rows) - rows, rows, np.full(len(rows), 10))
 
 
 def windows(sizes: list[int], chosen: np.ndarray, **change: int) -> list[tuple[int, Window]]:
-    settings = {"seed": 3, "epoch": 1, "blocks_at_once": 3, **change}
+    settings = {"seed": 3, "epoch": 1, "window_bytes": 30, **change}
     return list(epoch_windows(blocks_of(sizes), chosen, **settings))
 
 
 @given(block_sizes, st.integers(0, 2**16), st.integers(1, 5))
 def test_each_chosen_row_comes_once(sizes: list[int], seed: int, at_once: int) -> None:
     chosen = np.random.default_rng(seed).random(sum(sizes)) < 0.6
-    found = windows(sizes, chosen, seed=seed, blocks_at_once=at_once)
+    found = windows(sizes, chosen, seed=seed, window_bytes=10 * at_once)
     rows = np.concatenate([w.rows_N for _, w in found]) if found else np.empty(0, np.int64)
     assert sorted(rows.tolist()) == np.flatnonzero(chosen).tolist()
     assert [before for before, _ in found] == [
@@ -52,9 +52,19 @@ def test_the_order_is_of_the_seed_and_the_epoch() -> None:
 
 
 def test_a_window_mixes_its_blocks() -> None:
-    found = windows([10] * 6, np.ones(60, np.bool_), blocks_at_once=6)
+    found = windows([10] * 6, np.ones(60, np.bool_), window_bytes=60)
     blocks_in_order = [row // 10 for row in found[0][1].rows_N.tolist()]
     assert len(set(blocks_in_order[:10])) > 2
+
+
+def test_a_window_holds_its_bytes_or_a_single_block() -> None:
+    rows = np.full(4, 5)
+    blocks = Blocks(np.cumsum(rows) - rows, rows, np.array([10, 100, 10, 10]))
+    found = list(epoch_windows(blocks, np.ones(20, np.bool_), seed=0, epoch=0, window_bytes=25))
+    sizes = [int(blocks.bytes_B[w.blocks].sum()) for _, w in found]
+    assert sum(sizes) == 130 and all(
+        s <= 25 or len(w.blocks) == 1 for s, (_, w) in zip(sizes, found, strict=True)
+    )
 
 
 def test_steps_are_whole_batches_but_one_at_least() -> None:
