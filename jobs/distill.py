@@ -180,7 +180,10 @@ def _train(
     usable_R = snapshot.usable_R
     if spec.label_weight == 1:  # there is nothing to learn from, or to judge by, where there is no label
         usable_R = usable_R & (rows_R["label"] >= 0)
-    role_R = roles(snapshot.splits, rows_R["split"], rows_R["group"], usable_R, spec.split_map)
+    held_out = (spec.fold, spec.folds) if spec.folds else None
+    role_R = roles(
+        snapshot.splits, rows_R["split"], rows_R["group"], usable_R, spec.split_map, held_out=held_out
+    )
     _check_rows(snapshot, role_R == Role.TRAIN, spec, ranks)
     of_heads_R = rows_for_heads(role_R, _known_to_teacher(snapshot, given.teachers, spec))
     training = Training(

@@ -64,6 +64,10 @@ class TrainSpec(Spec):
     """Which class a label of the manifest is, where they are not called alike: a JSON object."""
     split_map: Names = Field(default_factory=dict)
     """Which of train, val, calibration and test a split is, where it is called otherwise: a JSON object."""
+    folds: int = Field(0, ge=0, le=100)
+    """Cross-fitting, for small sets: deal the groups to so many folds, whatever their splits; one is the test."""
+    fold: int = Field(0, ge=0)
+    """Which of the folds is the test, 0 to folds - 1; a run of each gives predictions of all clips."""
     use_labels: bool = True
     """Learn from labels, and judge by them. Without them the teacher is taken at its word."""
     teacher_trained_on: Annotated[tuple[str, ...], Parameter(negative=())] = ()
@@ -91,6 +95,8 @@ class TrainSpec(Spec):
     def _label_weight_fits(self) -> TrainSpec:
         if self.multi_label and self.label_weight:
             raise ValueError("a multi-label student learns from targets alone: say --label-weight 0")
+        if self.folds == 1 or (self.fold and self.fold >= self.folds):
+            raise ValueError(f"fold {self.fold} of {self.folds} folds: 2 or more, counted from 0")
         return self
 
     def student_ref(self) -> ModelRef:

@@ -59,15 +59,21 @@ def roles(
     usable_R: NDArray[np.bool_],
     split_map: Mapping[str, str] = MappingProxyType({}),
     *,
+    held_out: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> NDArray[np.int8]:
     """The `Role` of each row; (R,). Rows without a split count as train, rows that are not usable have none.
+
+    With ``held_out``, fold i of n, the manifest's splits do not count: test is that fold, and train all others.
 
     Raises
     ------
     SettingsError
         If a split has a name that says nothing, or no row is left to train on.
     """
+    if held_out is not None:
+        fold_R = folds(group_R, held_out[1], seed=seed)
+        splits, split_R, split_map = ("test",), np.where(fold_R == held_out[0], 0, -1), {}
     found = {name: role_of(name, split_map) for name in splits}
     strange = [name for name, role in found.items() if role is None]
     if strange:

@@ -43,6 +43,18 @@ def test_named_splits_stand_and_test_is_never_carved() -> None:
     assert set(of_train.tolist()) == {Role.TRAIN, Role.CALIBRATION}
 
 
+def test_each_fold_is_the_test_once_and_groups_stay_together() -> None:
+    group_R, split_R = groups(60, 2), np.zeros(120, int)
+    tested = np.zeros(120, int)
+    for fold in range(4):
+        role_R = roles(("train",), split_R, group_R, np.ones(120, np.bool_), held_out=(fold, 4))
+        tested += role_R == Role.TEST
+        assert {Role.TRAIN, Role.VAL, Role.CALIBRATION, Role.TEST} == set(role_R.tolist())
+        for group in np.unique(group_R):
+            assert len(set(role_R[group_R == group].tolist())) == 1
+    assert (tested == 1).all()
+
+
 def test_rows_that_are_not_usable_have_no_role() -> None:
     usable = np.arange(100) % 2 == 0
     role_R = roles(("train", "val", "calibration"), np.zeros(100, int), groups(100, 1), usable)
