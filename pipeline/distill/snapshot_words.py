@@ -49,7 +49,7 @@ class Words:
         classes = _some(list(self._classes)) if self._classes else "the teacher's classes have no names"
         raise ManifestError(
             f"{len(self._unknown)} labels are no class of the teacher: {some} (classes: {classes}). Say what they are "
-            "with --label-map, or train without labels: --no-labels"
+            "with --label-map, or train without labels: --no-use-labels"
         )
 
     def _class_of(self, label: str, table: pa.Table) -> int:
