@@ -49,9 +49,10 @@ def test_students_page_runs(scratch: Path) -> None:
     """Beside the targets of the demo's teacher; on one process, and with few epochs, for it shall not take long."""
     (script,) = [b for b in blocks("docs/students.md", "sh") if "locum distill" in b]
     script = script.replace("locum frames out/targets-* ", "locum frames out/targets-* --local ")
-    script = script.replace("-o out ", "-o out --epochs 2 ").replace("out/", f"{scratch}/out/")
-    script = script.replace("-o out", f"-o {scratch}/out")
-    teach = f"locum teach {scratch}/archive/manifest.csv -o {scratch}/out --local -q"
+    out = scratch / "students"  # other pages' stores lie in out
+    script = script.replace("-o out ", "-o out --epochs 2 ").replace("out/", f"{out}/")
+    script = script.replace("-o out", f"-o {out}")
+    teach = f"locum teach {scratch}/archive/manifest.csv -o {out} --local -q"
     done = subprocess.run(
         ["bash", "-ec", f"{teach} --config examples/demo-teacher.yaml\n{script}"],
         cwd=ROOT,
@@ -60,7 +61,7 @@ def test_students_page_runs(scratch: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (student,) = (scratch / "out").glob("student-*")
+    (student,) = out.glob("student-*")
     (code,) = blocks("docs/students.md", "python")
     subprocess.run([sys.executable, "-c", code], cwd=student, check=True)
 

@@ -52,7 +52,7 @@ def test_a_signal_ends_it_and_leaves_nothing(tmp_path: Path, signum: int, code: 
     assert child.returncode == code, err
     if code > 0:
         assert "run the same command again" in err and "Traceback" not in err
-    wait_until(lambda: not marked(mark), 30)
+    wait_until(lambda: not marked(mark), 120)
     (found,) = (tmp_path / "out").glob("targets-*")
     store = ShardStore.open(str(found))
     assert verify(store).clean and not verify(store).counts.complete
