@@ -45,9 +45,7 @@ def run_killed(flags: list[str], out: Path, kills: int, most_seconds: float, see
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-        steps = [
-            int(p.stem.removeprefix("step-")) for p in out.glob("student-*/work/checkpoints/step-*.json")
-        ]
+        steps = [int(p.stem.removeprefix("step-")) for p in out.glob("student-*/*/checkpoints/step-*.json")]
         print(f"kill {number} after {lives:.1f} s: checkpoint of step {max(steps, default=0)}", flush=True)
     subprocess.run(command(flags, out), check=True, stdout=subprocess.DEVNULL)
     return kills

@@ -69,7 +69,7 @@ class FramesReport:
         return self.counts.data_bytes / self.counts.rows if self.counts.rows else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        s, c = self.summary, self.counts
+        c = self.counts
         return {
             "store": self.store.url,
             "targets": self.targets.url,
@@ -87,14 +87,7 @@ class FramesReport:
             "this_run": {
                 "new_videos": self.added.new_videos,
                 "removed_videos": self.removed_videos,
-                "shards": s.shards,
-                "rows": s.rows,
-                "seconds": round(s.seconds, 3),
-                "clips_per_second": round(s.rows / s.seconds, 3) if s.seconds else 0.0,
-                "seconds_by_stage": {k: round(v, 3) for k, v in s.seconds_by_stage.items()},
-                "lost_races": s.lost_races,
-                "failed_shards": {str(k): v for k, v in s.failed_shards.items()},
-                "out_of_time": s.out_of_time,
+                **self.summary.to_json(),
             },
         }
 

@@ -71,7 +71,6 @@ class TeachReport:
         return self.counts.complete and not self.index.pending_shards
 
     def to_json(self) -> dict[str, Any]:
-        s = self.summary
         return {
             "store": self.store.url,
             "index": self.index.store.url,
@@ -90,14 +89,7 @@ class TeachReport:
                 "new_videos": self.added.new_videos,
                 "amended": self.added.amended,
                 "superseded": self.added.superseded,
-                "shards": s.shards,
-                "rows": s.rows,
-                "seconds": round(s.seconds, 3),
-                "clips_per_second": round(s.rows / s.seconds, 3) if s.seconds else 0.0,
-                "seconds_by_stage": {k: round(v, 3) for k, v in s.seconds_by_stage.items()},
-                "lost_races": s.lost_races,
-                "failed_shards": {str(k): v for k, v in s.failed_shards.items()},
-                "out_of_time": s.out_of_time,
+                **self.summary.to_json(),
             },
         }
 

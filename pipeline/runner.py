@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pipeline.breaker import BreakerSettings
 from pipeline.store.shard_store import ShardStore
@@ -88,6 +88,19 @@ class RunSummary:
         self.quarantined_videos += len(receipt.failures)
         for name, seconds in receipt.seconds.items():
             self.spend(name, seconds)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a report says of it."""
+        return {
+            "shards": self.shards,
+            "rows": self.rows,
+            "seconds": round(self.seconds, 3),
+            "clips_per_second": round(self.rows / self.seconds, 3) if self.seconds else 0.0,
+            "seconds_by_stage": {k: round(v, 3) for k, v in self.seconds_by_stage.items()},
+            "lost_races": self.lost_races,
+            "failed_shards": {str(k): v for k, v in self.failed_shards.items()},
+            "out_of_time": self.out_of_time,
+        }
 
     def spend(self, stage: str, seconds: float) -> None:
         """Add to the seconds of a stage."""

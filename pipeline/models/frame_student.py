@@ -36,7 +36,7 @@ def build(
     num_classes
         Number K of logits.
     backbone
-        'tiny' (0.1 M parameters, random), 'efficientnet-lite0' or 'efficientnet-lite2' (their package), 'timm:NAME' or
+        'tiny' (0.08 M parameters, random), 'efficientnet-lite0' or 'efficientnet-lite2' (their package), 'timm:NAME' or
         'torchvision:NAME'.
     pretrained
         Start from image weights, where the backbone has some.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -140,16 +141,12 @@ def read_groups(
     CorruptStoreError
         As `read_data`.
     """
-    try:
-        parquet, footer = _open(files, key, whole=False)
-        with parquet:
-            groups = [
-                (parquet.read_row_group(i, list(columns)), parquet.metadata.row_group(i).total_byte_size)
-                for i in range(parquet.num_row_groups)
-            ]
-        return [(table.replace_schema_metadata(None), size) for table, size in groups], footer
-    except (pa.ArrowInvalid, OSError) as e:
-        raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
+    with _opened(files, key) as (parquet, footer):
+        groups = [
+            (parquet.read_row_group(i, list(columns)), parquet.metadata.row_group(i).total_byte_size)
+            for i in range(parquet.num_row_groups)
+        ]
+    return [(table.replace_schema_metadata(None), size) for table, size in groups], footer
 
 
 def read_group(
@@ -162,15 +159,11 @@ def read_group(
     CorruptStoreError
         As `read_data`.
     """
-    try:
-        parquet, footer = _open(files, key, whole=False)
-        with parquet:
-            if group >= parquet.num_row_groups:
-                return None
-            table = parquet.read_row_group(group, list(columns), use_threads=False)
-        return table.replace_schema_metadata(None), footer
-    except (pa.ArrowInvalid, OSError) as e:
-        raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
+    with _opened(files, key) as (parquet, footer):
+        if group >= parquet.num_row_groups:
+            return None
+        table = parquet.read_row_group(group, list(columns), use_threads=False)
+    return table.replace_schema_metadata(None), footer
 
 
 def read_footer(files: StoreFiles, key: ShardKey) -> ShardFooter:
@@ -181,6 +174,17 @@ def read_footer(files: StoreFiles, key: ShardKey) -> ShardFooter:
         raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
     parquet.close(force=True)
     return footer
+
+
+@contextmanager
+def _opened(files: StoreFiles, key: ShardKey) -> Iterator[tuple[pq.ParquetFile, ShardFooter]]:
+    """A data file to be read in part; faults are CorruptStoreError."""
+    try:
+        parquet, footer = _open(files, key, whole=False)
+        with parquet:
+            yield parquet, footer
+    except (pa.ArrowInvalid, OSError) as e:
+        raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
 
 
 def _open(

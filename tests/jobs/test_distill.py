@@ -337,13 +337,12 @@ def test_an_empty_store_is_said(fresh: Callable[..., str], tmp_path: Path) -> No
 
 
 def test_where_all_is_quarantined_nothing_can_be_learnt(tmp_path: Path) -> None:
-    manifest = make_manifest_in(tmp_path)
+    make_manifest_in(tmp_path)
     for path in (tmp_path / "archive" / "videos").iterdir():
         path.write_bytes(b"nothing")
     targets = make(tmp_path)
     with pytest.raises(SettingsError, match="no clip has both frames and targets"):
         distil([targets], str(tmp_path / "s"), TRAIN, OPTIONS)
-    assert manifest.exists()
 
 
 def test_a_logit_that_is_not_finite_is_named(fresh: Callable[..., str], tmp_path: Path) -> None:
