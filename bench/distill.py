@@ -17,7 +17,7 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,6 @@ import torch
 from bench.distill_arms.compare import held, paired, summary
 from bench.distill_arms.online import OnlineLoader
 from jobs.distill import DistilOptions, distil
-from jobs.frames import keep_frames
 from jobs.runners import runner_for
 from jobs.teach import TeachOptions, teach
 from jobs.training_console import epoch_line
@@ -67,13 +66,10 @@ def prepare(archive: Path, out: Path) -> None:
             str(archive / "manifest.csv"),
             str(out),
             demo_target_spec(),
-            replace(TeachOptions(), batch_size=16),
+            TeachOptions(batch_size=16, keep=KEEP),
             runner=runner,
         )
-    print(json.dumps(report.to_json()["this_run"]))
-    with runner_for(RayOptions(), local=False, device="cpu") as runner:
-        kept = keep_frames(report.store.url, keep=KEEP, runner=runner)
-    print(json.dumps(kept.to_json(), indent=1))
+    print(json.dumps(report.to_json(), indent=1))
 
 
 def stores(out: Path) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from schemas.cluster import RayOptions
 from schemas.errors import EXIT_OK, EXIT_UNFINISHED, SettingsError
+from schemas.frames import KeepSpec
 from schemas.targets import TargetSpec
 
 Out = Annotated[str, Parameter(alias="-o")]
@@ -105,6 +106,8 @@ def teach(
     max_attempts: int = 3,
     max_transient_share: float = 0.1,
     max_damaged_share: float = 1.0,
+    keep_frames: Flag = False,
+    keep: KeepSpec | None = None,
     local: Flag = False,
     cluster: Ray = RayOptions(),
     profile: Flag = False,
@@ -148,6 +151,11 @@ def teach(
         Stop when more than this share of videos cannot be reached.
     max_damaged_share
         Stop when more than this share of videos is damaged.
+    keep_frames
+        Keep a small view of every clip too, in a frame store beside the targets, of the same decoding; students are
+        trained from it. `locum frames` does the same later.
+    keep
+        What is kept of each clip; any of these keeps frames.
     local
         Run in this process, without Ray and its protection against videos that crash a decoder; for debugging.
     cluster
@@ -186,6 +194,7 @@ def teach(
         shard_clips=shard_clips,
         max_attempts=max_attempts,
         settings=run_settings(max_hours, max_transient_share, max_damaged_share),
+        keep=keep or (KeepSpec() if keep_frames else None),
     )
     if dry_run:
         guess = estimate(source, out, spec, options)
@@ -242,7 +251,7 @@ def at_least(flag: str, value: int, least: int) -> None:
 
 
 def _teach_text(body: dict[str, Any]) -> str:
-    from jobs.console import duration
+    from jobs.console import duration, size
 
     run = body["this_run"]
     lines = [
@@ -259,4 +268,13 @@ def _teach_text(body: dict[str, Any]) -> str:
             f"{body['pending_index_shards']} shards of the index and {body['pending_shards']} of the targets"
         )
         lines.append(f"{waiting} are pending: run the same command again")
-    return "\n".join([*lines, body["store"]])
+    lines.append(body["store"])
+    if "frames" in body:
+        kept = body["frames"]
+        lines.append(
+            f"{kept['rows']} clips kept ({size(kept['data_bytes'])}, {kept['bytes_per_clip'] / 1000:.1f} kB a clip)"
+        )
+        if kept["pending_shards"]:
+            lines.append(f"{kept['pending_shards']} shards of frames are pending: run the same command again")
+        lines.append(kept["store"])
+    return "\n".join(lines)

@@ -3,6 +3,8 @@ only.
 
 The frame store plans the videos that the target store serves, as a target store plans those of a catalogue: what is new
 there is new here, what was removed there is removed here. Rows of both are joined by their key. The teacher is not run.
+
+Or both at once, of one decoding (`beside`): the frame store then has the very shards of the targets.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.planning import add_videos
 from pipeline.known import id_array, known_videos, videos_in_force
@@ -23,6 +26,8 @@ from pipeline.replan import NextGeneration
 from pipeline.runner import OnProgress, Runner, RunSettings, RunSummary
 from pipeline.store.kinds import FRAMES, TARGETS
 from pipeline.store.mend import remove
+from pipeline.store.paired import PairedStore
+from pipeline.store.plan_files import PlanFile
 from pipeline.store.read import write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import StoreCounts, count
@@ -38,6 +43,8 @@ _BYTES_A_PIXEL = 0.5
 """Of a JPEG at quality 90 of something busy; on the large side."""
 _SHARD_BYTES = 64 << 20
 _VIDEO_BYTES = 1 << 30
+_SHARDS_OF = "shards_of"
+"""Note of a plan that was given here: the digest of the targets' plan that it repeats."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +122,7 @@ def keep_frames(
         raise SettingsError(f"{source.url} is a store of {source.kind.name}: one of targets is wanted")
     spec = FrameSpec.of(TargetSpec(**source.document.spec), keep)
     decoder_for(spec.decode)
-    store = ShardStore.create(
-        out or source.url.rpartition("/")[0],
-        kind=FRAMES,
-        name=options.name,
-        fingerprint=spec.fingerprint(),
-        spec=spec.model_dump(mode="json"),
-    )
+    store = _open_frames(source, out, spec, options)
     clip_bytes = _clip_bytes(spec)
     removed = take_over_removals(source, store)
     videos = without_words(videos_in_force(source))
@@ -133,6 +134,55 @@ def keep_frames(
     if summary.shards or summary.lost_races:
         write_quarantine(store)
     return FramesReport(store, source, added, removed, summary, count(store))
+
+
+def beside(
+    targets: ShardStore, keep: KeepSpec, out: str | None = None, options: FramesOptions = FramesOptions()
+) -> PairedStore:
+    """``targets`` for a run whose task keeps frames (`TeachTask.keep`): its commits fill the frame store too.
+
+    Takes what is pending in generations of which the frame store knows nothing yet, or which it was given here before.
+    `keep_frames` does what is left afterwards.
+    """
+    spec = FrameSpec.of(TargetSpec(**targets.document.spec), keep)
+    store = _open_frames(targets, out, spec, options)
+    take_over_removals(targets, store)
+    given = {plan.header.notes.get(_SHARDS_OF): plan.generation for plan in store.plans()}
+    generations: dict[int, int] = {}
+    for generation in sorted({key.generation for key in targets.pending()}):
+        plan = targets.plan(generation)
+        twin = given.get(plan.digest) or _give_plan(store, plan, targets.url, _clip_bytes(spec))
+        if twin is not None:
+            generations[generation] = twin
+    return PairedStore(targets, store, generations)
+
+
+def _give_plan(store: ShardStore, plan: PlanFile, source: str, clip_bytes: int) -> int | None:
+    """Plan the same shards in ``store``. None where that cannot be, for some of it is known or too large."""
+    rows = pa.Table.from_batches(list(plan.batches()), FRAMES.plan_schema)
+    rows = rows.filter(pc.greater_equal(rows["shard"], 0))
+    if plan.header.reopens or not rows.num_rows:
+        return None
+    clips_by_shard = np.bincount(rows["shard"].to_numpy(), rows["clips"].to_numpy())
+    known = known_videos(store)
+    _, found = known.find(id_array(rows["video_id"].to_pylist()))
+    if found.any() or clips_by_shard.max() * clip_bytes > _VIDEO_BYTES:
+        return None
+    batches = without_words(rows).to_batches(max_chunksize=16384)
+    given = store.add_plan(
+        batches, notes={"targets": source, _SHARDS_OF: plan.digest}, after=known.generations
+    )
+    return None if given is None else given.generation
+
+
+def _open_frames(targets: ShardStore, out: str | None, spec: FrameSpec, options: FramesOptions) -> ShardStore:
+    return ShardStore.create(
+        out or targets.url.rpartition("/")[0],
+        kind=FRAMES,
+        name=options.name,
+        fingerprint=spec.fingerprint(),
+        spec=spec.model_dump(mode="json"),
+    )
 
 
 def take_over_removals(source: ShardStore, store: ShardStore) -> int:

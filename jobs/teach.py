@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from jobs.frames import FramesOptions, FramesReport, beside, keep_frames
 from jobs.index import IndexReport, catalog, index
 from jobs.planning import add_videos
 from pipeline.local_runner import LocalRunner
@@ -27,6 +28,7 @@ from pipeline.tasks.teach import DEFAULT_BATCH, TeachTask
 from pipeline.video.backends import decoder_for
 from pipeline.video.frame_source import LocalFrameSource
 from schemas.errors import RetryableError
+from schemas.frames import FrameSpec, KeepSpec
 from schemas.targets import TargetSpec
 
 log = logging.getLogger("locum.teach")
@@ -49,9 +51,13 @@ class TeachOptions:
     shard_clips: int | None = None
     max_attempts: int = 3
     settings: RunSettings = field(default_factory=RunSettings)
+    keep: KeepSpec | None = None
+    """Frames that are kept beside, in a store of their own, of the same decoding."""
 
     def task(self, spec: TargetSpec) -> TeachTask:
-        return TeachTask(spec, self.batch_size or DEFAULT_BATCH, self.device, self.compile, self.num_threads)
+        kept = None if self.keep is None else FrameSpec.of(spec, self.keep)
+        size = self.batch_size or DEFAULT_BATCH
+        return TeachTask(spec, size, self.device, self.compile, self.num_threads, kept)
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,13 @@ class TeachReport:
     summary: RunSummary
     counts: StoreCounts
     batch_size: int
+    frames: FramesReport | None = None
 
     @property
     def complete(self) -> bool:
         """Everything that the source names is probed, and every planned clip is there or accounted for."""
-        return self.counts.complete and not self.index.pending_shards
+        frames = self.frames is None or self.frames.complete
+        return self.counts.complete and not self.index.pending_shards and frames
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -91,6 +99,7 @@ class TeachReport:
                 "superseded": self.added.superseded,
                 **self.summary.to_json(),
             },
+            **({} if self.frames is None else {"frames": self.frames.to_json()}),
         }
 
 
@@ -142,10 +151,16 @@ def teach(
         batch_size = begun_with(store) or batch_size
     options = replace(options, batch_size=batch_size)
     settings = options.settings.less(time.monotonic() - started)
-    summary = runner.run(options.task(spec), store, settings, on_progress)
+    into = store if options.keep is None else beside(store, options.keep)
+    summary = runner.run(options.task(spec), into, settings, on_progress)
     if summary.shards or summary.lost_races:
         write_quarantine(store)
-    return TeachReport(store, indexed, added, summary, count(store), batch_size)
+    kept = None
+    if options.keep is not None:
+        left = options.settings.less(time.monotonic() - started)
+        rest = FramesOptions(max_attempts=options.max_attempts, settings=left)
+        kept = keep_frames(store.url, keep=options.keep, options=rest, runner=runner, on_progress=on_progress)
+    return TeachReport(store, indexed, added, summary, count(store), batch_size, kept)
 
 
 def begun_with(store: ShardStore) -> int | None:

@@ -76,11 +76,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """What a task made of a shard: the rows, the failures, and where the time went (seconds by name)."""
+    """What a task made of a shard: the rows, the failures, and where the time went (seconds by name).
+
+    ``beside`` holds rows of the same videos for a second store, where the run fills two (`pipeline.store.paired`).
+    """
 
     table: pa.Table
     failures: tuple[Failure, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    beside: pa.Table | None = None
 
 
 QUARANTINE_SCHEMA = pa.schema(

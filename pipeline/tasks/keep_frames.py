@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipeline.frames import Clip, FrameRequest, FrameSource, VideoEnd
+from pipeline.frames import Clip, FrameRequest, FrameSource, StreamFrames, VideoEnd
 from pipeline.sheets import encode_sheet
 from schemas.frames import FRAMES_SCHEMA, FrameSpec
 from schemas.shard import Failure, Shard, ShardResult
 
-_Row = tuple[str, int, int, bytes, bool]
+KeptRow = tuple[str, int, int, bytes, bool]
+"""video_id, start_us, end_us, sheet, damaged."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class KeepFramesRun:
         self._task = task
 
     def run(self, shard: Shard, frames: FrameSource) -> ShardResult:
-        rows: list[_Row] = []
+        rows: list[KeptRow] = []
         failures: list[Failure] = []
         decode_ms = encode_seconds = 0.0
         started = time.perf_counter()
@@ -51,10 +53,10 @@ class KeepFramesRun:
             if not isinstance(event, Clip):
                 raise TypeError(f"frames were asked for, a {type(event).__name__} came")
             began = time.perf_counter()
-            rows.append(_row(event, self._task.spec.quality))
+            rows.append(kept_row(event, event, self._task.spec.quality))
             encode_seconds += time.perf_counter() - began
             decode_ms += event.decode_ms
-        table = _table(rows, failures)
+        table = kept_table(rows, failures)
         wait = time.perf_counter() - started - encode_seconds
         seconds = {"wait": wait, "encode": encode_seconds, "decode": decode_ms / 1e3}
         return ShardResult(table, tuple(failures), seconds)
@@ -63,13 +65,13 @@ class KeepFramesRun:
         """Nothing is held."""
 
 
-def _row(clip: Clip, quality: int) -> _Row:
-    span = clip.span
-    sheet = encode_sheet(clip.frames_VTHWC[0], quality)
-    return clip.video_id, span.start_us, span.end_us, sheet, bool(clip.damage)
+def kept_row(clip: Clip, kept: Clip | StreamFrames, quality: int) -> KeptRow:
+    """The row of a clip of which ``kept`` is kept: its own frames, or those of a further stream."""
+    span, sheet = clip.span, encode_sheet(kept.frames_VTHWC[0], quality)
+    return clip.video_id, span.start_us, span.end_us, sheet, bool(kept.damage)
 
 
-def _table(rows: list[_Row], failures: list[Failure]) -> pa.Table:
+def kept_table(rows: Sequence[KeptRow], failures: Sequence[Failure]) -> pa.Table:
     """The rows as a table, without those of videos that failed for now."""
     dropped = {f.video_id for f in failures if not f.permanent}
     columns = list(zip(*(row for row in rows if row[0] not in dropped), strict=True)) or [()] * 5

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.frames import Clip, FrameRequest, FrameSource, VideoEnd
+from pipeline.frames import Clip, FrameRequest, FrameSource, Stream, VideoEnd
+from pipeline.tasks.keep_frames import KeptRow, kept_row, kept_table
 from pipeline.tasks.targets_table import target_table
 from schemas.clip import US
 from schemas.errors import ModelError
+from schemas.frames import FrameSpec
 from schemas.shard import Failure, Shard, ShardResult
 from schemas.targets import TargetSpec
 
@@ -37,10 +39,13 @@ class TeachTask:
     device: str = "auto"
     compile: bool = False
     num_threads: int | None = None
+    keep: FrameSpec | None = None
+    """Frames of the same clips that are kept beside, of the same decoding."""
 
     @property
     def request(self) -> FrameRequest:
-        return FrameRequest(self.spec.clip, self.spec.view, self.spec.decode)
+        also = () if self.keep is None else (Stream(self.keep.clip.num_frames, self.keep.view),)
+        return FrameRequest(self.spec.clip, self.spec.view, self.spec.decode, also)
 
     def on(self, *, gpu: bool, num_threads: int) -> TeachTask:
         device = "cpu" if self.device == "auto" and not gpu else self.device
@@ -82,7 +87,8 @@ class TeachRun:
         self._task, self._teacher = task, teacher
 
     def run(self, shard: Shard, frames: FrameSource) -> ShardResult:
-        rows, failures = _Rows(), []
+        rows, failures, keep = _Rows(), [], self._task.keep
+        kept: list[KeptRow] = []
         waiting: list[Clip] = []
         clock = _Clock()
         for event in frames.stream(shard, self._task.request):
@@ -93,6 +99,9 @@ class TeachRun:
                 continue
             if not isinstance(event, Clip):
                 raise TypeError(f"frames were asked for, a {type(event).__name__} came")
+            if keep is not None:
+                kept.append(kept_row(event, event.also[0], keep.quality))
+                clock.add("encode")
             waiting.append(event)
             if len(waiting) == self._task.batch_size:
                 self._flush(waiting, rows, shard)
@@ -104,7 +113,8 @@ class TeachRun:
         clock.add("teacher")
         table = self._table(rows, failures)
         clock.add("uncertainty")
-        return ShardResult(table, tuple(failures), clock.seconds | {"decode": rows.decode_seconds})
+        beside = None if keep is None else kept_table(kept, failures)
+        return ShardResult(table, tuple(failures), clock.seconds | {"decode": rows.decode_seconds}, beside)
 
     def close(self) -> None:
         del self._teacher

@@ -25,6 +25,7 @@ from pipeline.store.verify import verify
 from pipeline.tasks.teach import TeachTask
 from schemas.cluster import RayOptions
 from schemas.errors import CircuitOpenError, ModelError, RetryableError, SettingsError
+from schemas.frames import KeepSpec
 from schemas.model import ModelRef
 from tests.tiny import make_archive, make_video, tiny_spec, write_manifest
 
@@ -70,6 +71,17 @@ def test_same_store_as_in_one_process(archive: Path, tmp_path: Path) -> None:
         "write",
     } <= spent.keys()
     assert spent["decode"] > 0 and spent["teacher"] > 0
+
+
+def test_frames_kept_while_teaching(archive: Path, tmp_path: Path) -> None:
+    options = replace(OPTIONS, keep=KeepSpec(num_frames=3, width=24, height=16))
+    here = teach(str(archive), str(tmp_path / "here"), tiny_spec(), options)
+    with RayRunner(RayOptions(workers="2")) as runner:
+        report = teach(str(archive), str(tmp_path / "ray"), tiny_spec(), options, runner=runner)
+    assert report.complete and report.frames is not None and here.frames is not None
+    assert report.frames.summary.shards == 0  # all of them came with the targets
+    assert verify(report.frames.store).clean and values(report).equals(values(here))
+    assert read(report.frames.store).equals(read(here.frames.store))
 
 
 def test_a_task_is_tried_out_where_workers_run() -> None:
