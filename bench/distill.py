@@ -90,7 +90,7 @@ def accuracy(out: Path, spec: TrainSpec, seeds: tuple[int, ...]) -> None:
             report = distil(
                 [targets], str(out), arm.model_copy(update={"seed": seed}), options, on_progress=told
             )
-            folders.append(report.url)
+            folders.append([report.url])
         found[name] = held(folders)
     for name, arm_held in found.items():
         print("\n".join(summary(name, arm_held)))

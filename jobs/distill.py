@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from jobs.distill_inputs import Inputs, check_rows, fitting_inputs, known_to_teacher
 from pipeline.distill.alone import alone_in
 from pipeline.distill.export import export_student
 from pipeline.distill.finish import Finished, finish, rows_for_heads
@@ -26,28 +26,20 @@ from pipeline.distill.loader import Augmentation, Loader
 from pipeline.distill.loop import OnTrainProgress, Training, TrainState
 from pipeline.distill.ranks import ALONE, Ranks
 from pipeline.distill.snapshot import Snapshot, digest_of, take_snapshot
-from pipeline.distill.splits import Role, role_of, roles
+from pipeline.distill.splits import Role, roles
 from pipeline.distill.student import Trunk
 from pipeline.distill.targets import TargetReader
-from pipeline.known import Bools
-from pipeline.models.student import build_student, for_classes, shows_features
+from pipeline.models.student import build_student, shows_features
 from pipeline.models.teacher import pick_device
 from pipeline.models.weights import cache_folder, state_digest
 from pipeline.store.document import library_versions, now
 from pipeline.store.files import StoreFiles
-from pipeline.store.kinds import FRAMES, TARGETS
-from pipeline.store.shard_store import ShardStore
-from schemas.clip import ClipSpec
 from schemas.errors import RetryableError, SettingsError
-from schemas.frames import FrameSpec
-from schemas.model import ModelRef
 from schemas.student import TrainSpec
-from schemas.targets import TargetSpec
 
 log = logging.getLogger("locum.distill")
 
 STUDENT_FILE = "student.json"
-MIN_CLIPS = 2
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ def distil(
     RetryableError
         If another process trains this student now.
     """
-    given = _inputs(targets, spec, options)
+    given = fitting_inputs(targets, spec, options.frames)
     if spec.batch_size % ranks.world:
         raise SettingsError(
             f"a batch of {spec.batch_size} clips cannot be shared evenly by {ranks.world} workers"
@@ -126,23 +118,6 @@ def _made_before(files: StoreFiles) -> DistilReport:
 
 
 @dataclass(frozen=True)
-class _Inputs:
-    """What is learnt from, and who learns: known to fit one another."""
-
-    targets: tuple[ShardStore, ...]
-    teachers: tuple[TargetSpec, ...]
-    frames: ShardStore
-    frame_spec: FrameSpec
-    student: ModelRef
-    mirror: tuple[int, ...] | None
-
-    @property
-    def shape_THW(self) -> tuple[int, int, int]:
-        view = self.frame_spec.view
-        return self.frame_spec.clip.num_frames, view.height, view.width
-
-
-@dataclass(frozen=True)
 class _Made:
     """What training came to."""
 
@@ -153,19 +128,9 @@ class _Made:
     export_difference: float
 
 
-def _inputs(targets: Sequence[str], spec: TrainSpec, options: DistilOptions) -> _Inputs:
-    stores = tuple(_open(url, TARGETS.name) for url in targets)
-    frames = _frames_of(stores, options.frames)
-    frame_spec = FrameSpec(**frames.document.spec)
-    teachers = tuple(TargetSpec(**store.document.spec) for store in stores)
-    num_classes = _check(stores, teachers, frames, frame_spec, spec)
-    student = for_classes(spec.student_ref(), num_classes, spec.classes or teachers[0].teacher.classes)
-    return _Inputs(stores, teachers, frames, frame_spec, student, _mirrored(spec, student))
-
-
 def _train(
     model: torch.nn.Module,
-    given: _Inputs,
+    given: Inputs,
     spec: TrainSpec,
     snapshot: Snapshot,
     work: Path,
@@ -184,8 +149,8 @@ def _train(
     role_R = roles(
         snapshot.splits, rows_R["split"], rows_R["group"], usable_R, spec.split_map, held_out=held_out
     )
-    _check_rows(snapshot, role_R == Role.TRAIN, spec, ranks)
-    of_heads_R = rows_for_heads(role_R, _known_to_teacher(snapshot, given.teachers, spec))
+    check_rows(snapshot, role_R == Role.TRAIN, spec, ranks)
+    of_heads_R = rows_for_heads(role_R, known_to_teacher(snapshot, given.teachers, spec))
     training = Training(
         model,
         given.student.input,
@@ -210,7 +175,7 @@ def _train(
     return _Made(state, finished, clips, sum(p.numel() for p in model.parameters()), difference)
 
 
-def _about(given: _Inputs, spec: TrainSpec, snapshot: Snapshot, made: _Made) -> dict[str, Any]:
+def _about(given: Inputs, spec: TrainSpec, snapshot: Snapshot, made: _Made) -> dict[str, Any]:
     """``student.json``, but for its fingerprint."""
     frames = given.frames
     return {
@@ -236,79 +201,12 @@ def _about(given: _Inputs, spec: TrainSpec, snapshot: Snapshot, made: _Made) -> 
     }
 
 
-def _open(url: str, kind: str) -> ShardStore:
-    store = ShardStore.open(url)
-    if store.kind.name != kind:
-        raise SettingsError(f"{store.url} is a store of {store.kind.name}: one of {kind} is wanted")
-    return store
-
-
-def _frames_of(targets: Sequence[ShardStore], url: str | None) -> ShardStore:
-    """The frame store that was named, or the only one of these clips beside the targets."""
-    if not targets:
-        raise SettingsError("no target store was named")
-    if url is not None:
-        return _open(url, FRAMES.name)
-    beside = StoreFiles(targets[0].url.rpartition("/")[0])
-    found = []
-    for name in beside.folders():
-        inner = f"{beside.url}/{name}"
-        if ShardStore.is_store(inner):
-            store = ShardStore.open(inner)
-            if store.kind == FRAMES and _clip_of(store).cuts_like(_clip_of(targets[0])):
-                found.append(store)
-    if len(found) != 1:
-        there = ", ".join(s.url for s in found)
-        raise SettingsError(
-            f"several frame stores lie beside {targets[0].url}: name one with --frames ({there})"
-            if found
-            else f"no frames were kept of the clips of {targets[0].url}: run `locum frames {targets[0].url}` first"
-        )
-    return found[0]
-
-
-def _clip_of(store: ShardStore) -> ClipSpec:
-    return ClipSpec(**store.document.spec["clip"])
-
-
-def _check(
-    stores: Sequence[ShardStore],
-    teachers: Sequence[TargetSpec],
-    frames: ShardStore,
-    frame_spec: FrameSpec,
-    spec: TrainSpec,
-) -> int:
-    """Number of classes. Finds what does not fit before anything is built."""
-    if not frame_spec.clip.cuts_like(teachers[0].clip):
-        raise SettingsError(f"{frames.url} holds other clips than {stores[0].url}")
-    for store in (*stores, frames):
-        if not store.committed():
-            raise SettingsError(f"{store.url} is empty: nothing is committed there yet")
-    num_classes = teachers[0].teacher.num_classes or 0
-    if num_classes < 2:
-        raise SettingsError(f"{stores[0].url} has {num_classes} class: there is nothing to tell apart")
-    return num_classes
-
-
-def _check_rows(snapshot: Snapshot, train_R: Bools, spec: TrainSpec, ranks: Ranks) -> None:
-    least = MIN_CLIPS * ranks.world
-    if int(train_R.sum()) < least:
-        raise SettingsError(f"{train_R.sum()} clips are left to train on: {least} are the least")
-    labels = np.unique(snapshot.rows_R["label"][train_R])
-    known = labels[labels >= 0]
-    if spec.label_weight == 1 and len(known) < 2:
-        raise SettingsError(
-            "a student that learns from labels alone needs clips of two classes to train on; there are "
-            + (f"only some of {snapshot.classes[known[0]]!r}" if len(known) else "none with a label")
-        )
-
-
 def _work_folder(files: StoreFiles, fingerprint: str) -> Path:
     """Where checkpoints lie meanwhile: within the student's folder, or a cache of this machine where that is remote."""
     return Path(files.at("work")) if files.is_local else cache_folder().with_name("distill") / fingerprint
 
 
-def _snapshot(folder: Path, digest: str, given: _Inputs, spec: TrainSpec, ranks: Ranks) -> Snapshot:
+def _snapshot(folder: Path, digest: str, given: Inputs, spec: TrainSpec, ranks: Ranks) -> Snapshot:
     """The snapshot in a folder of this machine: the one that is there, or one that is taken now."""
 
     def there(place: Path) -> Snapshot | None:
@@ -344,41 +242,6 @@ def _say_what_is_left_out(snapshot: Snapshot) -> None:
     shown = int(snapshot.rows_R["shown"].sum())
     if left := shown - int(snapshot.usable_R.sum()):
         log.warning("%d of %d kept clips have no targets of every teacher: they are left out", left, shown)
-
-
-def _mirrored(spec: TrainSpec, student: ModelRef) -> tuple[int, ...] | None:
-    """The class that each class is in a mirror.
-
-    Raises
-    ------
-    SettingsError
-        If it names a class that there is not, or is no mirror: what is mirrored twice must be as before.
-    """
-    if spec.mirror is None:
-        return None
-    number = {name: i for i, name in enumerate(student.classes)}
-    if strange := sorted({*spec.mirror, *spec.mirror.values()} - set(number)):
-        raise SettingsError(f"--mirror names {strange[0]!r}, which is no class of the teacher")
-    both_ways = {**{b: a for a, b in spec.mirror.items()}, **spec.mirror}
-    if wrong := [name for name, other in both_ways.items() if both_ways[other] != name]:
-        raise SettingsError(f"--mirror sends {wrong[0]!r} to {both_ways[wrong[0]]!r}, and that not back")
-    names = student.classes or ("",) * (student.num_classes or 0)
-    return tuple(number[both_ways[name]] if name in both_ways else i for i, name in enumerate(names))
-
-
-def _known_to_teacher(snapshot: Snapshot, teachers: Sequence[TargetSpec], spec: TrainSpec) -> Bools:
-    """Rows of splits that a teacher learnt from: what it says of them says nothing of its confidence."""
-    named = {*spec.teacher_trained_on, *(s for t in teachers for s in t.teacher.trained_on)}
-    meant = {role_of(name, spec.split_map) for name in named} - {None}
-    numbers = [
-        i for i, name in enumerate(snapshot.splits) if name in named or role_of(name, spec.split_map) in meant
-    ]
-    if named and not numbers:
-        log.warning(
-            "no clip is in a split from which the teacher is said to have learnt: %s",
-            ", ".join(sorted(named)),
-        )
-    return np.isin(snapshot.rows_R["split"], numbers)
 
 
 def _publish(files: StoreFiles, work: Path, done: Finished, about: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from jobs.commands import Flag, Json, Out, Quiet, Ray, at_least, run_settings, say_failed
 from schemas.cluster import RayOptions
-from schemas.errors import EXIT_OK, EXIT_UNFINISHED
+from schemas.errors import EXIT_OK, EXIT_UNFINISHED, SettingsError
 from schemas.frames import KeepSpec
 from schemas.student import TrainSpec
 
@@ -118,7 +118,8 @@ def distill(
     frames: str | None = None,
     device: str = "auto",
     num_threads: int | None = None,
-    cluster: Ray = RayOptions(),
+    workers: int = 1,
+    ray: str | None = None,
     tensorboard: str | None = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -142,8 +143,12 @@ def distill(
         'auto', 'cpu', 'cuda', 'cuda:1'.
     num_threads
         Threads on the CPU; all where not given. Weights repeat to the bit with the same number of threads.
-    cluster
-        With --workers above 1: by so many workers of Ray Train, each with a part of every batch. Else in this process.
+    workers
+        Above 1: train by so many workers of Ray Train, each with a part of every batch, and with a GPU where there are
+        enough. Else in this process.
+    ray
+        With --workers: 'local' starts a Ray of the run's own; 'auto' joins the cluster that RAY_ADDRESS names or this
+        machine belongs to; else the address of one.
     tensorboard
         Folder for TensorBoard logs; needs the extra of that name.
     as_json
@@ -161,6 +166,9 @@ def distill(
 
     if num_threads is not None:
         at_least("--num-threads", num_threads, 1)
+    at_least("--workers", workers, 1)
+    if ray is not None and workers == 1:
+        raise SettingsError("--ray is for several --workers: one trains in this process")
     options = DistilOptions(name, frames, device, num_threads)
     with ExitStack() as stack:
         shows = [stack.enter_context(training_display(quiet=quiet))]
@@ -172,7 +180,9 @@ def distill(
                 if show is not None:
                     show(p)
 
-        if cluster.worker_range is not None and cluster.worker_range[1] > 1:
+        if workers > 1:
+            no_gpu = 0.0 if device == "cpu" else None
+            cluster = RayOptions(ray=ray, workers=str(workers), gpus_per_worker=no_gpu)
             report = distil_on_workers(targets, out, train, options, cluster, on_progress=show_all)
         else:
             report = distil(targets, out, train, options, on_progress=show_all)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -38,9 +39,14 @@ class Held:
     group_V: NDArray[np.uint64]
 
 
-def held(folders: Sequence[str], split: str = "test") -> Held:
-    """Read the predictions of one arm's students."""
-    tables = [pq.read_table(Path(f) / "predictions" / f"{split}.parquet") for f in folders]
+def held(folders: Sequence[Sequence[str]], split: str = "test") -> Held:
+    """Read the predictions of one arm's students: for each seed, the student, or those of each fold."""
+    tables = [
+        pa.concat_tables(
+            pq.read_table(Path(f) / "predictions" / f"{split}.parquet") for f in of_seed
+        ).sort_by([("video_id", "ascending"), ("start_us", "ascending")])
+        for of_seed in folders
+    ]
     first = tables[0]
     for table in tables:
         if not table.select(["video_id", "start_us"]).equals(first.select(["video_id", "start_us"])):

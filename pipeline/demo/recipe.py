@@ -35,7 +35,7 @@ from pipeline.demo import recipe_training as training
 from pipeline.demo.archive import TEACHER_SEED, ArchiveSettings, render_archive
 from pipeline.demo.motion import CLASSES
 from pipeline.demo.recipe_clips import CLIP, DECODE, TRAINING_CLIP, VIEW, load_split
-from pipeline.models.small3d import build
+from pipeline.models.small3d import build, start_from_differences
 
 ARCHIVE = ArchiveSettings(
     seed=TEACHER_SEED,
@@ -67,7 +67,7 @@ def main() -> None:
     torch.set_num_threads(options.workers)
     torch.manual_seed(options.seed)
     model = build(**KWARGS)  # type: ignore[arg-type]
-    training.start_from_differences(model)
+    start_from_differences(model)
     order = training.one_frame if options.baseline == "one-frame" else None
     started = time.monotonic()
     training.fit(

@@ -138,20 +138,6 @@ def to_input(frames_NTHWC: np.ndarray) -> torch.Tensor:
     return x.div_(INPUT.scale).sub_(mean).div_(std)
 
 
-def start_from_differences(model: nn.Module) -> None:
-    """Let the network see change before it has learnt anything, in place.
-
-    Every kernel over time loses its mean, so that it answers 0 to what stands still, and no residual branch
-    starts switched off. From the usual start the loss had not moved after 200 steps.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1:
-            with torch.no_grad():
-                module.weight.sub_(module.weight.mean(2, keepdim=True)).mul_(1.3)
-        elif isinstance(module, nn.BatchNorm3d):
-            nn.init.ones_(module.weight)
-
-
 def one_frame(frames_NTHWC: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Each clip shows one of its frames all the time: what can be told without motion."""
     chosen_N = rng.integers(0, frames_NTHWC.shape[1], len(frames_NTHWC))

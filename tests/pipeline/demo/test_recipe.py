@@ -18,10 +18,9 @@ from pipeline.demo.recipe_training import (
     measure,
     one_frame,
     shuffled,
-    start_from_differences,
     to_input,
 )
-from pipeline.models.small3d import build
+from pipeline.models.small3d import build, start_from_differences
 
 
 @pytest.fixture

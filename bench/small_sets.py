@@ -1,0 +1,147 @@
+"""Students of two small real sets, cross-fitted over all groups: labels alone against the cache, with intervals.
+
+    python -m bench.small_sets fight MANIFEST WEIGHTS.h5 OUT      # teacher: a foreign fight detector (RGB and flow)
+    python -m bench.small_sets interaction MANIFEST OUT           # teacher: nested probes over an image network
+    python -m bench.small_sets accuracy OUT [--epochs 30]         # 5 folds, 3 seeds, both arms
+
+No clip is judged by a student, nor its target given by a probe, that saw its group. These sets are small: what their
+intervals do not say is not said. Run again to continue."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bench.distill import say, told
+from bench.distill_arms.compare import held, paired, summary
+from bench.distill_arms.probe import nested_logits, write_targets
+from jobs.distill import DistilOptions, distil
+from jobs.frames import keep_frames
+from jobs.runners import runner_for
+from jobs.teach import TeachOptions, teach
+from pipeline.distill.snapshot_words import group_hashes
+from pipeline.store.read import read
+from schemas.clip import ClipSpec
+from schemas.cluster import RayOptions
+from schemas.frames import KeepSpec
+from schemas.model import InputSpec, ModelRef
+from schemas.student import TrainSpec
+from schemas.targets import TargetSpec, ViewSpec
+
+KEEP = KeepSpec(num_frames=8, width=64, height=64)
+FOLDS = 5
+ROOT = Path(__file__).resolve().parent.parent
+SQUASHED = ViewSpec(width=224, height=224, fit="squash")
+"""A square of the whole picture: in ut-interaction the shape of a video would give its class away."""
+
+
+def fight_teacher(weights: Path) -> TargetSpec:
+    teacher = ModelRef(
+        factory=f"{ROOT / 'examples' / 'flow_gated.py'}:build",
+        kwargs={"path": str(weights)},
+        classes=("fight", "noFight"),
+        input=InputSpec(scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+    )
+    return TargetSpec(teacher=teacher, clip=ClipSpec(num_frames=64, seconds=2.0), view=SQUASHED)
+
+
+def features_teacher() -> TargetSpec:
+    mean = (0.9921875,) * 3
+    teacher = ModelRef(
+        factory="bench.distill_arms.probe:build", input=InputSpec(scale=128.0, mean=mean, std=(1.0, 1.0, 1.0))
+    )
+    return TargetSpec(teacher=teacher, clip=ClipSpec(num_frames=8, seconds=2.0), view=SQUASHED)
+
+
+def fight(manifest: Path, weights: Path, out: Path) -> None:
+    with runner_for(RayOptions(), local=False) as runner:
+        options = TeachOptions(batch_size=1, keep=KEEP)
+        report = teach(str(manifest), str(out), fight_teacher(weights), options, runner=runner)
+        print(json.dumps(report.to_json(), indent=1))
+
+
+def interaction(manifest: Path, out: Path) -> None:
+    with runner_for(RayOptions(), local=False) as runner:
+        options = TeachOptions(name="features", batch_size=4)
+        report = teach(str(manifest), str(out / "features"), features_teacher(), options, runner=runner)
+        keep_frames(report.store.url, str(out), KEEP, runner=runner)
+    print(json.dumps(report.to_json()["this_run"]))
+    rows = read(report.store, ["video_id", "start_us", "logits", "label", "group", "file_id"])
+    x_NF = np.stack(rows["logits"].to_numpy()).astype(np.float64)
+    classes, y_N = np.unique(rows["label"].to_pylist(), return_inverse=True)
+    keys = list(zip(rows["video_id"].to_pylist(), rows["start_us"].to_pylist(), strict=True))
+    features = features_teacher()
+    for fold in range(FOLDS):
+        logits_NK = nested_logits(x_NF, y_N, group_hashes(rows), fold, FOLDS, len(classes))
+        kwargs = {"fold": fold, "folds": FOLDS, "features": report.store.document.fingerprint}
+        probe = ModelRef(
+            factory="bench.distill_arms.probe:nested_logits",
+            kwargs=kwargs,
+            num_classes=len(classes),
+            classes=tuple(str(c) for c in classes),
+            code="none: logits were written by bench.small_sets",
+        )
+        spec = features.model_copy(update={"teacher": probe})
+        store = write_targets(
+            report.store, str(out / f"fold-{fold}"), spec, dict(zip(keys, logits_NK, strict=True))
+        )
+        say(f"fold {fold}: {(logits_NK.argmax(1) == y_N).mean():.3f} of clips right -> {store.url}")
+
+
+def targets_of(out: Path, fold: int) -> str:
+    """The targets of an outer fold: its own, or the only ones."""
+    own = list((out / f"fold-{fold}").glob("targets-*"))
+    (found,) = own or list(out.glob("targets-*"))
+    return str(found)
+
+
+def accuracy(out: Path, spec: TrainSpec, seeds: tuple[int, ...]) -> None:
+    (frames,) = out.glob("frames-*")
+    arms = {"cache": spec, "labels alone": spec.model_copy(update={"label_weight": 1.0})}
+    found = {}
+    for name, arm in arms.items():
+        folders = []
+        for seed in seeds:
+            of_seed = []
+            for fold in range(FOLDS):
+                say(f"{name}, seed {seed}, fold {fold}")
+                options = DistilOptions(name=name.replace(" ", "-"), frames=str(frames))
+                now = arm.model_copy(update={"seed": seed, "folds": FOLDS, "fold": fold})
+                students = str(out / "students")
+                of_seed.append(distil([targets_of(out, fold)], students, now, options, on_progress=told).url)
+            folders.append(of_seed)
+        found[name] = held(folders)
+    for name, arm_held in found.items():
+        print("\n".join(summary(name, arm_held)))
+    print("\n".join(paired("cache against labels alone", found["cache"], found["labels alone"])))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("fight", "interaction"):
+        command = commands.add_parser(name)
+        command.add_argument("manifest", type=Path)
+        if name == "fight":
+            command.add_argument("weights", type=Path)
+        command.add_argument("out", type=Path)
+    judge = commands.add_parser("accuracy")
+    judge.add_argument("out", type=Path)
+    judge.add_argument("--epochs", type=int, default=30)
+    judge.add_argument("--student", default="tiny")
+    judge.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    args = parser.parse_args()
+    if args.command == "fight":
+        fight(args.manifest, args.weights, args.out)
+    elif args.command == "interaction":
+        interaction(args.manifest, args.out)
+    else:
+        accuracy(args.out, TrainSpec(student=args.student, epochs=args.epochs), tuple(args.seeds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
