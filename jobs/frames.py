@@ -144,8 +144,11 @@ def beside(
     Takes what is pending in generations of which the frame store knows nothing yet, or which it was given here before.
     `keep_frames` does what is left afterwards.
     """
-    spec = FrameSpec.of(TargetSpec(**targets.document.spec), keep)
+    taught = TargetSpec(**targets.document.spec)
+    spec = FrameSpec.of(taught, keep)
     store = _open_frames(targets, out, spec, options)
+    if spec.decode != taught.decode:
+        return PairedStore(targets, store, {})
     take_over_removals(targets, store)
     given = {plan.header.notes.get(_SHARDS_OF): plan.generation for plan in store.plans()}
     generations: dict[int, int] = {}

@@ -56,6 +56,8 @@ class TeachOptions:
 
     def task(self, spec: TargetSpec) -> TeachTask:
         kept = None if self.keep is None else FrameSpec.of(spec, self.keep)
+        if kept is not None and kept.decode != spec.decode:
+            kept = None  # another decoding, and so another pass
         size = self.batch_size or DEFAULT_BATCH
         return TeachTask(spec, size, self.device, self.compile, self.num_threads, kept)
 

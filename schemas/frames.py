@@ -26,6 +26,9 @@ class KeepSpec(Spec):
     """Height in pixels."""
     quality: int = Field(90, ge=1, le=100)
     """Quality of the JPEGs; colours are kept at full resolution."""
+    key_frames: bool = False
+    """Decode keyframes alone: each kept frame is the last one before its time. Much cheaper where they are rare, and
+    then too few to show motion."""
 
     @model_validator(mode="after")
     def _fits_a_sheet(self) -> KeepSpec:
@@ -55,7 +58,10 @@ class FrameSpec(Spec):
         along a side and its mirror images."""
         clip = targets.clip.model_copy(update={"num_frames": keep.num_frames})
         view = ViewSpec(width=keep.width, height=keep.height, fit=targets.view.fit)
-        return cls(clip=clip, view=view, decode=targets.decode, quality=keep.quality)
+        decode = targets.decode
+        if keep.key_frames:
+            decode = DecodeSpec(interpolation=decode.interpolation, key_frames=True)
+        return cls(clip=clip, view=view, decode=decode, quality=keep.quality)
 
     def fingerprint(self) -> str:
         """32 hex digits of all that determines the kept frames, and of nothing else."""

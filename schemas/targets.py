@@ -50,6 +50,15 @@ class DecodeSpec(Spec):
     that they are known to be wrong about."""
     interpolation: Literal["bilinear", "bicubic", "area", "fast_bilinear"] = "bilinear"
     """Scaling algorithm."""
+    key_frames: bool = False
+    """Decode keyframes alone: each sample shows the last one before it. Much cheaper where they are rare, and then too
+    few to show motion. With 'pyav' only."""
+
+    @model_validator(mode="after")
+    def _key_frames_need_pyav(self) -> DecodeSpec:
+        if self.key_frames and self.backend != "pyav":
+            raise ValueError(f"key_frames needs the backend 'pyav', not {self.backend!r}")
+        return self
 
 
 class LogitsSpec(Spec):

@@ -19,6 +19,8 @@ import csv
 import json
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -167,9 +169,23 @@ def _render_files(root: Path, plans: list[VideoPlan], workers: int) -> Iterator[
             _render_file(root, plan)
             yield
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(plans)), mp_context=context) as pool:
+    with processes(min(workers, len(plans))) as pool:
         yield from pool.map(_render_file, repeat(root), plans)
+
+
+def processes(number: int) -> ProcessPoolExecutor:
+    """A pool whose processes end when this one does, however it ends."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(number, mp_context=context, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def _end_with(parent: int) -> None:
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="locum-end-with-parent", daemon=True).start()
 
 
 def _render_file(root: Path, plan: VideoPlan) -> None:

@@ -6,16 +6,14 @@ training takes them four times as densely.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.demo.archive import ArchiveSettings, plan_archive, video_path
+from pipeline.demo.archive import ArchiveSettings, plan_archive, processes, video_path
 from pipeline.demo.motion import CLASSES
 from pipeline.demo.plan import VideoPlan
 from pipeline.video.pyav import PyAVDecoder
@@ -65,8 +63,7 @@ def load_split(
 
 
 def _decode_all(root: Path, plans: Sequence[VideoPlan], spec: ClipSpec, workers: int) -> ClipSet:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with processes(workers) as pool:
         parts = list(pool.map(_decode_video, repeat(root), plans, repeat(spec), chunksize=8))
     counts = [len(part) for part in parts]
     return ClipSet(

@@ -6,6 +6,9 @@ packet is a keyframe at or before the wanted time, and the first frame given out
 coded and intact; frames before it (leading frames of an open GOP) are not used. A file that fails this is
 read again from the start, without seeking.
 
+With ``key_frames`` only packets that are keyframes reach the decoder. Each frame is then shown until the next one, and
+the last one until the last packet's end.
+
 Damage is what FFmpeg can notice: packets marked corrupt, packets that cannot be decoded, frames whose errors
 were concealed. From there to the next intact keyframe all frames count as damaged. Does not know: bits that
 flipped into another valid stream, or packets that were left out without a trace.
@@ -46,9 +49,13 @@ class FrameReader:
     end of the file.
     """
 
-    def __init__(self, media: Media, *, may_seek: bool = True) -> None:
+    def __init__(self, media: Media, *, may_seek: bool = True, key_frames: bool = False) -> None:
         self._media = media
+        self._key_frames, self._is_trimmed = key_frames, False
+        self._end_stamp: int | None = None
         stream = media.stream
+        if key_frames:
+            stream.codec_context.skip_frame = "NONKEY"  # or the decoder would wait for frames that never come
         rate = stream.average_rate or stream.guessed_rate
         self._frame_us = nominal_frame_us(rate)
         self._time_base: Fraction = stream.time_base or Fraction(1, 1_000_000)
@@ -141,7 +148,7 @@ class FrameReader:
             try:
                 for packet in self._media.container.demux(self._media.stream):
                     self._media.check_storage("decode")
-                    if packet.size:
+                    if packet.size and (not self._key_frames or self._passed(packet).is_keyframe):
                         yield packet
                 break
             except av.error.FFmpegError as error:
@@ -170,7 +177,7 @@ class FrameReader:
             elif self.unproven:
                 return
             try:
-                frames = self._media.stream.decode(packet)
+                frames = self._at_once(packet) if self._key_frames else self._media.stream.decode(packet)
             except av.error.EOFError:
                 frames = []
             except av.error.FFmpegError as error:
@@ -184,6 +191,38 @@ class FrameReader:
                     break
             if packet is None and self._packets is packets:
                 return
+
+    def _passed(self, packet: Any) -> Any:
+        """Note what a packet says of frames that will not be seen: where the video begins, and where it ends."""
+        PULSE.beat()
+        stamp = packet.dts if self.clock.only_dts or packet.pts is None else packet.pts
+        if stamp is None:
+            return packet
+        self._end_stamp = max(self._end_stamp or stamp, stamp + (packet.duration or 0))
+        if packet.is_discard:
+            self._is_trimmed = True
+        elif self._is_trimmed and not self.num_frames:  # the keyframe of what is shown first is not given out
+            self.clock.zero = stamp if self.clock.zero is None else min(self.clock.zero, stamp)
+        return packet
+
+    @property
+    def end_us(self) -> int:
+        """Where the last packet ends, as far as keyframes alone are decoded; else 0."""
+        if self._end_stamp is None or self.clock.zero is None:
+            return 0
+        return self.clock.to_us(self._end_stamp - self.clock.zero)
+
+    def _at_once(self, packet: Any) -> list[Any]:
+        """The frame of a keyframe's packet, with the packet's stamps: the decoder is not to wait for others."""
+        if packet is None:
+            return []
+        try:
+            frames = [*self._media.stream.decode(packet), *self._media.stream.decode(None)]
+        finally:
+            self._media.stream.codec_context.flush_buffers()
+        for frame in frames:
+            frame.pts, frame.dts = packet.pts, packet.dts
+        return frames
 
     def _note_loss(self, text: str) -> None:
         self.lost = self.lost or f"{text} near {self._last_us / 1e6:.2f} s"

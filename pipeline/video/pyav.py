@@ -66,7 +66,7 @@ class PyAVDecoder:
         with open_media(uri) as media:
             scalers = [FrameScaler(media, each, decode) for each in (view, *also)]
             sampler: Sampler[Any] = Sampler(spans, *(scaler.views for scaler in scalers))
-            reader = FrameReader(media, may_seek=self._seek)
+            reader = FrameReader(media, may_seek=self._seek, key_frames=decode.key_frames)
             yield from _fill(sampler, reader)
             if not reader.unproven:
                 _require_frames(reader, uri)
@@ -75,7 +75,7 @@ class PyAVDecoder:
             for scaler in scalers:
                 scaler.media = media
             sampler.jump()
-            reader = FrameReader(media, may_seek=False)
+            reader = FrameReader(media, may_seek=False, key_frames=decode.key_frames)
             yield from _fill(sampler, reader)
             _require_frames(reader, uri)
 
@@ -90,7 +90,7 @@ def _fill(sampler: Sampler[Any], reader: FrameReader) -> Iterator[DecodedClip]:
             return
         reader.skip_to(wanted_us)
     if not reader.unproven:
-        yield from sampler.finish(reader.lost, end_tolerance_us(reader.clock.frame_us))
+        yield from sampler.finish(reader.lost, end_tolerance_us(reader.clock.frame_us), reader.end_us)
 
 
 def _require_frames(reader: FrameReader, uri: str) -> None:

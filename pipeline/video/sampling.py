@@ -97,8 +97,11 @@ class Sampler(Generic[F]):
         """The next frame is not the successor of the last one; it starts at or before `next_time_us`."""
         self._held = None
 
-    def finish(self, lost: str = "", tolerance_us: int = END_TOLERANCE_US) -> Iterator[DecodedClip]:
-        """No more frames; ``lost`` says what was lost after the last one.
+    def finish(
+        self, lost: str = "", tolerance_us: int = END_TOLERANCE_US, shown_until_us: int = 0
+    ) -> Iterator[DecodedClip]:
+        """No more frames; ``lost`` says what was lost after the last one, which is shown until ``shown_until_us`` where
+        that is later than its own end.
 
         Slots more than ``tolerance_us`` past its end repeat it with damage, and clips of which every sample
         lies past it are left out: every one of the first stream, so that others change nothing of its clips.
@@ -106,6 +109,7 @@ class Sampler(Generic[F]):
         held = self._held
         if held is None:
             return
+        held.length_us = max(held.length_us, shown_until_us - held.time_us)
         end_us = held.time_us + held.length_us
         limit_us = end_us + tolerance_us
         beyond = {id(clip) for clip in self._clips if clip.span.times_us[0] >= limit_us}

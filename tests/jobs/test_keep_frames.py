@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -15,6 +16,7 @@ from jobs.prune import prune
 from jobs.teach import TeachOptions, TeachReport, open_targets, teach
 from pipeline.local_runner import LocalRunner
 from pipeline.models.resolve import resolve_targets
+from pipeline.sheets import decode_sheet
 from pipeline.store.paired import PairedStore
 from pipeline.store.read import failures, read
 from pipeline.store.shard_store import ShardStore
@@ -168,6 +170,21 @@ def test_a_video_that_is_removed_while_the_run_goes_on(archive: Path, tmp_path: 
     keys = ["video_id", "start_us"]
     assert rows(frames_of(report)).select(keys).equals(rows(report.store).select(keys))
     assert verify(frames_of(report)).clean
+
+
+def test_frames_of_another_decoding_are_kept_by_another_pass(archive: Path, tmp_path: Path) -> None:
+    """Keyframes alone: here they are twelve frames apart, so most kept frames of a clip are the same."""
+    runner, keep = Counted(), KEEP.model_copy(update={"key_frames": True})
+    options = replace(OPTIONS, keep=keep)
+    report = teach(str(archive), str(tmp_path / "out"), tiny_spec(), options, runner=runner)
+    taught = report.counts.rows
+    assert runner.clips[1:] == [("TeachTask", taught), ("KeepFramesTask", taught)] and report.complete
+    sheets = [
+        decode_sheet(s, KEEP.num_frames) for s in read(frames_of(report), ["sheet"])["sheet"].to_pylist()
+    ]
+    held = sum(bool((np.abs(s[0].astype(int) - s[1]) < 24).all()) for s in sheets)
+    assert held > len(sheets) / 3
+    assert frames_of(report).url != frames_of(both(archive, tmp_path / "all")).url
 
 
 def test_the_command(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from collections import Counter, defaultdict
 from itertools import islice
 from pathlib import Path
 
 import av
+import psutil
 import pytest
 
 from pipeline.demo.archive import (
@@ -149,3 +153,18 @@ def test_settings_out_of_range_are_refused(change: dict[str, object]) -> None:
 def test_an_archive_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="at least 1"):
         render_archive(tmp_path, 0)
+
+
+def test_its_processes_end_with_the_one_that_made_them(tmp_path: Path) -> None:
+    """Killed without a chance to clean up, and none is left."""
+    code = (
+        f"from pipeline.demo.archive import render_archive; render_archive({str(tmp_path)!r}, 400, workers=2)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", f"if __name__ == '__main__':\n    {code}"])
+    deadline = time.monotonic() + 60
+    while len(children := psutil.Process(parent.pid).children()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)  # two that render, and the resource tracker
+    parent.kill()
+    parent.wait()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert len(children) >= 2 and not alive

@@ -251,3 +251,33 @@ def test_trimming_hides_frames(video: Get, tmp_path: Path) -> None:
 
 def test_variable_times_are_irregular() -> None:
     assert len({b - a for a, b in zip(variable(50), variable(50)[1:], strict=False)}) > 20
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_key_frames_alone(video: Get, name: str) -> None:
+    """Each sample shows the last keyframe at or before it (the first one, before any), up to the end of the file, and
+    nothing is called damaged."""
+    file = video(name)
+    with open_media(str(file.path)) as media:
+        keys = [f.time_us for f in FrameReader(media) if f.frame.key_frame]
+    spans = instants(sorted({*(time for time, _ in file.shown), file.end_us - 1}))
+    clips = list(PyAVDecoder().decode(str(file.path), spans, VIEW, DecodeSpec(key_frames=True)))
+    assert [clip.span for clip in clips] == spans and {clip.damage for clip in clips} == {""}
+    got = [read_number(clip.frames_VTHWC[0, 0]) for clip in clips]
+    exact = [
+        file.number_at(max((k for k in keys if k <= s.times_us[0]), default=keys[0])) == number
+        for s, number in zip(spans, got, strict=True)
+    ]
+    reorder = 3 * len(keys) if name.endswith(".avi") else 0  # AVI keeps no presentation times
+    assert sum(exact) >= len(exact) - reorder
+
+
+def test_key_frames_are_cheaper_and_need_pyav(video: Get) -> None:
+    file = video("h264_b.mp4")
+    with open_media(str(file.path)) as media:
+        few = sum(1 for _ in FrameReader(media, key_frames=True))
+    with open_media(str(file.path)) as media:
+        every = sum(1 for _ in FrameReader(media))
+    assert every == len(file.shown) and few < every / 8
+    with pytest.raises(ValueError, match="key_frames needs the backend 'pyav'"):
+        DecodeSpec(backend="decord", key_frames=True)
