@@ -4,6 +4,7 @@
     python -m bench.distill prepare ARCHIVE OUT               # the demo's teacher over them, and kept frames
     python -m bench.distill accuracy OUT [--epochs 30]        # labels against cache, 3 seeds, paired, by group
     python -m bench.distill online OUT [--share 0.1]          # cache against the teacher in the loop: cost and KL
+    python -m bench.distill residual OUT                      # pooled targets against the teacher on the very window
 
 ``accuracy`` scores the test split of the archive once, by what `jobs.distill` writes. ``online`` trains both arms
 with the same weights, order, augmentation and epochs on a share of the training groups, without the final phase
@@ -25,6 +26,7 @@ import torch
 
 from bench.distill_arms.compare import held, paired, summary
 from bench.distill_arms.online import OnlineLoader
+from bench.distill_arms.residual import residual as residual_table
 from jobs.distill import DistilOptions, distil
 from jobs.runners import runner_for
 from jobs.teach import TeachOptions, teach
@@ -148,6 +150,15 @@ def online(out: Path, spec: TrainSpec, share: float) -> None:
         print(f"snapshot {snapshot_seconds:.1f} s; {ratios}")
 
 
+def residual(out: Path, num_windows: int) -> None:
+    targets, frames = (ShardStore.open(url) for url in stores(out))
+    spec = TargetSpec(**targets.document.spec)
+    with tempfile.TemporaryDirectory(prefix="locum-bench-") as folder:
+        snapshot = take_snapshot(Path(folder) / "snapshot", frames, [targets])
+        online = OnlineLoader(TargetReader(snapshot), frames, targets, Teacher(spec, batch_size=16))
+        print("\n".join(residual_table(snapshot, online, spec.clip.length_us, num_windows)))
+
+
 def _train(
     name: str,
     loader: Loader,
@@ -202,9 +213,14 @@ def main() -> None:
         command.add_argument("--student", default="tiny")
     commands.choices["accuracy"].add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     commands.choices["online"].add_argument("--share", type=float, default=0.1)
+    ask = commands.add_parser("residual")
+    ask.add_argument("out", type=Path)
+    ask.add_argument("--windows", type=int, default=1000)
     args = parser.parse_args()
     if args.command == "prepare":
         prepare(args.archive, args.out)
+    elif args.command == "residual":
+        residual(args.out, args.windows)
     elif args.command == "accuracy":
         accuracy(args.out, TrainSpec(student=args.student, epochs=args.epochs), tuple(args.seeds))
     else:

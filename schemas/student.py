@@ -19,8 +19,12 @@ TRAINING_EPOCH = 1
 _COLOURS = InputSpec(mean=(0.45, 0.45, 0.45), std=(0.25, 0.25, 0.25))
 
 STUDENTS: dict[str, ModelRef] = {
-    "tiny": ModelRef(factory="pipeline.models.small3d:build", kwargs={"width": 8}, input=_COLOURS),
-    "small": ModelRef(factory="pipeline.models.small3d:build", kwargs={"width": 16}, input=_COLOURS),
+    "tiny": ModelRef(
+        factory="pipeline.models.small3d:build", kwargs={"width": 8, "motion_first": True}, input=_COLOURS
+    ),
+    "small": ModelRef(
+        factory="pipeline.models.small3d:build", kwargs={"width": 16, "motion_first": True}, input=_COLOURS
+    ),
     "frames": ModelRef(factory="pipeline.models.frame_student:build", input=_COLOURS),
     "lite": ModelRef(
         factory="pipeline.models.frame_student:build",

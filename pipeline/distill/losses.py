@@ -1,7 +1,7 @@
 """What a student is punished for. Pure tensor arithmetic: every loss is one number a clip, (N,), for the training loop
 to weight and average.
 
-Shapes: N clips, K classes, J of them kept, M teachers. Targets are probabilities: those of cached logits at the
+Shapes: N clips, K classes, J of them kept. Targets are probabilities: those of cached logits at the
 temperature of the loss, or pooled from several.
 
 Sources: temperature-scaled distillation, Hinton et al. 2015 (arXiv 1503.02531), whose factor T**2 keeps the size of
@@ -65,14 +65,6 @@ def sure_or_flat(logits_NK: Tensor, label_N: Tensor) -> Tensor:
     sure_N = -log_q_NK.gather(1, label_N[:, None])[:, 0]
     flat_N = -log_q_NK.mean(dim=1) - math.log(log_q_NK.shape[1])
     return torch.where(log_q_NK.argmax(dim=1) == label_N, sure_N, flat_N)
-
-
-def pooled(probs_MNK: Tensor, weights_M: Tensor | None = None) -> Tensor:
-    """The mean of several teachers' probabilities, (N, K); by weights, which need not come to 1, where given."""
-    if weights_M is None:
-        return probs_MNK.mean(dim=0)
-    weights_M = weights_M.to(probs_MNK) / weights_M.sum()
-    return torch.einsum("m,mnk->nk", weights_M, probs_MNK)
 
 
 def _kl(p_NK: Tensor, log_q_NK: Tensor) -> Tensor:

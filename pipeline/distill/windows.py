@@ -4,7 +4,7 @@ A window that starts within one clip and ends within the next shows frames of bo
 what the teacher said of them, weighted by overlap. That is not what the teacher would say of the window itself: a
 cache cannot give that. The docs say how far off it is.
 
-Shapes: N windows, J clips, K classes.
+Shapes: N windows, R rows, K classes.
 """
 
 from __future__ import annotations
@@ -14,44 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.known import I64, Bools
+from pipeline.known import Bools
 
 Float32 = NDArray[np.float32]
-
-
-def overlaps(window: tuple[int, int], starts_J: I64, ends_J: I64) -> tuple[NDArray[np.float64], float]:
-    """Weights of J clips for a window, by overlap: they come to 1, or are all 0 where none overlaps. (J,)
-
-    And the share of the window that at least one of them covers.
-    """
-    start, end = window
-    shared_J = np.clip(np.minimum(ends_J, end) - np.maximum(starts_J, start), 0, None).astype(np.float64)
-    total = shared_J.sum()
-    if not total:
-        return shared_J, 0.0
-    covered, reach = 0, start
-    for low, high in sorted(zip(starts_J.tolist(), ends_J.tolist(), strict=True)):
-        low, high = max(low, reach), min(high, end)
-        if high > low:
-            covered, reach = covered + high - low, high
-    return shared_J / total, covered / (end - start)
-
-
-def pool(
-    window: tuple[int, int], starts_J: I64, ends_J: I64, probs_JK: NDArray[np.floating]
-) -> tuple[NDArray[np.float64], float]:
-    """The overlap-weighted mean of J clips' probabilities for a window, (K,), and the share of it that they cover.
-
-    Raises
-    ------
-    ValueError
-        If no clip overlaps the window.
-    """
-    weights_J, covered = overlaps(window, starts_J, ends_J)
-    if not covered:
-        raise ValueError(f"no clip overlaps the window {window}")
-    mean_K = weights_J @ probs_JK.astype(np.float64)
-    return mean_K / mean_K.sum(), covered
 
 
 def joined_to_next(rows_R: NDArray[Any], usable_R: Bools, length_us: int) -> Bools:
@@ -73,7 +38,7 @@ def shifted(
     num_frames: int,
     multi_label: bool = False,
 ) -> Float32:
-    """`pool` for N windows that start ``offset_N`` of ``num_frames`` frames into clips that touch the next ones.
+    """Means by overlap, of N windows that start ``offset_N`` of ``num_frames`` frames into clips that touch the next.
 
     Probabilities come to 1, unless each class is a coin of its own (``multi_label``).
     """

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pipeline.distill.losses import confidence, kl, kl_of_kept, multi_label_kl, pooled, sure_or_flat
+from pipeline.distill.losses import confidence, kl, kl_of_kept, multi_label_kl, sure_or_flat
 
 TEMPERATURES = [1.0, 2.0, 4.0]
 
@@ -104,11 +104,3 @@ def test_the_last_phase_sharpens_what_is_right_and_flattens_what_is_wrong() -> N
     assert float(sure_or_flat(torch.tensor([[1.0, 1.0 - 1e-6]]), torch.tensor([1]))) == pytest.approx(
         0, abs=1e-6
     )
-
-
-def test_teachers_are_pooled_by_weight() -> None:
-    probs = torch.stack([F.softmax(logits(s), dim=1) for s in range(3)])
-    torch.testing.assert_close(pooled(probs), probs.mean(0))
-    torch.testing.assert_close(pooled(probs, torch.tensor([2.0, 2.0, 2.0])), probs.mean(0))
-    torch.testing.assert_close(pooled(probs, torch.tensor([0.0, 5.0, 0.0])), probs[1])
-    torch.testing.assert_close(pooled(probs, torch.tensor([1.0, 3.0, 0.0])).sum(1), torch.ones(6))

@@ -1,4 +1,4 @@
-"""Targets of shifted windows, against overlaps counted microsecond by microsecond."""
+"""Targets of shifted windows, against overlaps counted instant by instant."""
 
 from __future__ import annotations
 
@@ -8,44 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.distill.snapshot_rows import ROW
-from pipeline.distill.windows import joined_to_next, overlaps, pool, shifted
-
-spans = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), min_size=1, max_size=6)
+from pipeline.distill.windows import joined_to_next, shifted
 
 
-@given(spans, st.tuples(st.integers(0, 60), st.integers(1, 30)))
-def test_overlaps_are_those_counted_one_by_one(clips: list[tuple[int, int]], window: tuple[int, int]) -> None:
-    starts = np.array([s for s, _ in clips])
-    ends = np.array([s + n for s, n in clips])
-    low, high = window[0], window[0] + window[1]
-    shared = [sum(s <= t < e for t in range(low, high)) for s, e in zip(starts, ends, strict=True)]
-    covered = sum(any(s <= t < e for s, e in zip(starts, ends, strict=True)) for t in range(low, high))
-    weights, share = overlaps((low, high), starts, ends)
-    assert share == pytest.approx(covered / window[1])
-    assert weights == pytest.approx(np.array(shared) / max(1, sum(shared)))
-
-
-def test_a_window_on_a_clip_has_its_target() -> None:
-    probs = np.array([[0.7, 0.3], [0.1, 0.9]])
-    pooled, share = pool((10, 20), np.array([10, 20]), np.array([20, 30]), probs)
-    assert pooled == pytest.approx(probs[0]) and share == 1.0
-    half, _ = pool((15, 25), np.array([10, 20]), np.array([20, 30]), probs)
-    assert half == pytest.approx([0.4, 0.6])
-
-
-def test_a_window_past_the_end_says_how_much_of_it_is_known() -> None:
-    assert pool((25, 35), np.array([20]), np.array([30]), np.array([[1.0, 0.0]]))[1] == 0.5
-    with pytest.raises(ValueError, match="no clip overlaps"):
-        pool((40, 50), np.array([20]), np.array([30]), np.array([[1.0, 0.0]]))
+def by_overlap(window: range, clips: list[range], probs_JK: np.ndarray) -> np.ndarray:
+    """The mean over clips, each weighted by the instants that it shares with the window."""
+    shared_J = np.array([sum(t in clip for t in window) for clip in clips], np.float64)
+    return shared_J / shared_J.sum() @ probs_JK
 
 
 @given(st.integers(0, 7), st.integers(0, 2**16))
-def test_shifting_is_pooling_of_two_clips_that_touch(offset: int, seed: int) -> None:
+def test_shifting_pools_two_clips_that_touch(offset: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     probs = rng.dirichlet(np.ones(4), (2, 3)).astype(np.float32)
     found = shifted(probs[0], probs[1], np.full(3, offset), 8)
     for n in range(3):
-        expected, _ = pool((offset, offset + 8), np.array([0, 8]), np.array([8, 16]), probs[:, n])
+        expected = by_overlap(range(offset, offset + 8), [range(8), range(8, 16)], probs[:, n])
         assert found[n] == pytest.approx(expected, abs=1e-6)
 
 
