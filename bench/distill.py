@@ -6,10 +6,11 @@
     python -m bench.distill online OUT [--share 0.1]          # cache against the teacher in the loop: cost and KL
     python -m bench.distill residual OUT                      # pooled targets against the teacher on the very window
 
-``accuracy`` scores the test split of the archive once, by what `jobs.distill` writes. ``online`` trains both arms
-with the same weights, order, augmentation and epochs on a share of the training groups, without the final phase
-(which raises the KL on purpose), and prints clips a second of both, the seconds of a whole run for a second
-student, and the KL on held-out clips."""
+``accuracy`` scores the test split of the archive once, by what `jobs.distill` writes; students that are there are
+not trained again, so several may run side by side with parts of the seeds, and one with all of them at the end.
+``online`` trains both arms with the same weights, order, augmentation and epochs on a share of the training groups,
+without the final phase (which raises the KL on purpose), and prints clips a second of both, the seconds of a whole
+run for a second student, and the KL on held-out clips."""
 
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ from jobs.distill import DistilOptions, distil
 from jobs.runners import runner_for
 from jobs.teach import TeachOptions, teach
 from jobs.training_console import epoch_line
+from pipeline.demo.motion import MIRROR_X
 from pipeline.demo.spec import demo_target_spec
 from pipeline.distill.loader import Augmentation, Loader
 from pipeline.distill.loop import Training, TrainProgress, TrainState
@@ -50,6 +52,8 @@ from schemas.targets import TargetSpec
 
 KEEP = KeepSpec(num_frames=8, width=48, height=48)
 SEEDS = (1, 2, 3)
+CHOSEN = TrainSpec(student="frames", epochs=20, mirror=MIRROR_X)
+"""Chosen on an archive of another seed (`bench.motion_archive.TUNING_SEED`), for both arms alike."""
 
 
 def say(text: str) -> None:
@@ -80,7 +84,7 @@ def stores(out: Path) -> tuple[str, str]:
     return str(targets), str(frames)
 
 
-def accuracy(out: Path, spec: TrainSpec, seeds: tuple[int, ...]) -> None:
+def accuracy(out: Path, spec: TrainSpec, seeds: tuple[int, ...], num_threads: int | None) -> None:
     targets, frames = stores(out)
     arms = {"cache": spec, "labels alone": spec.model_copy(update={"label_weight": 1.0})}
     found = {}
@@ -88,7 +92,7 @@ def accuracy(out: Path, spec: TrainSpec, seeds: tuple[int, ...]) -> None:
         folders = []
         for seed in seeds:
             say(f"{name}, seed {seed}")
-            options = DistilOptions(name=name.replace(" ", "-"), frames=frames)
+            options = DistilOptions(name.replace(" ", "-"), frames, num_threads=num_threads)
             report = distil(
                 [targets], str(out), arm.model_copy(update={"seed": seed}), options, on_progress=told
             )
@@ -209,8 +213,9 @@ def main() -> None:
     for name in ("accuracy", "online"):
         command = commands.add_parser(name)
         command.add_argument("out", type=Path)
-        command.add_argument("--epochs", type=int, default=30)
-        command.add_argument("--student", default="tiny")
+        command.add_argument("--epochs", type=int, default=CHOSEN.epochs)
+        command.add_argument("--student", default=CHOSEN.student)
+        command.add_argument("--threads", type=int)
     commands.choices["accuracy"].add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     commands.choices["online"].add_argument("--share", type=float, default=0.1)
     ask = commands.add_parser("residual")
@@ -222,10 +227,14 @@ def main() -> None:
     elif args.command == "residual":
         residual(args.out, args.windows)
     elif args.command == "accuracy":
-        accuracy(args.out, TrainSpec(student=args.student, epochs=args.epochs), tuple(args.seeds))
+        spec = CHOSEN.model_copy(update={"student": args.student, "epochs": args.epochs})
+        accuracy(args.out, spec, tuple(args.seeds), args.threads)
     else:
-        spec = TrainSpec(student=args.student, epochs=args.epochs, final_epochs=0, label_weight=0.0, seed=1)
-        online(args.out, spec, args.share)
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        spec = CHOSEN.model_copy(update={"student": args.student, "epochs": args.epochs})
+        changes = {"final_epochs": 0, "label_weight": 0.0, "mirror": None, "seed": 1}
+        online(args.out, spec.model_copy(update=changes), args.share)
 
 
 if __name__ == "__main__":
