@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from jobs.distill import DistilOptions, distil
 from jobs.prune import prune
 from jobs.teach import TeachOptions, teach
 from pipeline.store.read import failures, read
 from pipeline.store.verify import count, verify
+from schemas.frames import KeepSpec
 from schemas.model import ModelRef
+from schemas.student import TrainSpec
 from tests.tiny import FACTORY, build, make_archive, tiny_spec
 
 OPTIONS = TeachOptions(batch_size=4, shard_clips=6, num_threads=1)
@@ -103,3 +107,28 @@ def test_a_missing_bucket_is_a_clear_error(s3_bucket: str) -> None:
     assert (
         run(["teach", f"{s3_bucket}-not-there/videos", "-o", f"{s3_bucket}/out", *TINY_FLAGS, "--quiet"]) == 2
     )
+
+
+def test_a_student_from_s3_on_s3(remote: str, s3_bucket: str, tmp_path: Path) -> None:
+    """Targets, kept frames and student in the bucket; the same weights as from a copy of both on a disk."""
+    spec = tiny_spec(teacher=ModelRef(factory=FACTORY, weights=f"{remote}/teacher.safetensors"))
+    keep = KeepSpec(num_frames=4, width=16, height=16)
+    taught = teach(f"{remote}/m.csv", f"{s3_bucket}/out", spec, replace(OPTIONS, keep=keep))
+    assert taught.complete and taught.frames is not None
+    train = TrainSpec(epochs=2, final_epochs=0, batch_size=4, use_labels=False, label_weight=0.0)
+    options = DistilOptions(num_threads=1)
+    made = distil([taught.store.url], f"{s3_bucket}/out", train, options)
+    assert made.trained_now and made.url.startswith("s3://")
+    assert not distil([taught.store.url], f"{s3_bucket}/out", train, options).trained_now
+    fs, root = fsspec.core.url_to_fs(f"{s3_bucket}/out")
+    fs.get(root, str(tmp_path / "copy"), recursive=True)
+    copies = [str(tmp_path / "copy" / s.url.rpartition("/")[2]) for s in (taught.store, taught.frames.store)]
+    here = distil(copies[:1], str(tmp_path / "here"), train, replace(options, frames=copies[1]))
+    names = [
+        "student.safetensors",
+        *(f"predictions/{p.name}" for p in Path(here.url, "predictions").iterdir()),
+    ]
+    assert len(names) > 1
+    assert [fs.cat(f"{root}/{made.url.rpartition('/')[2]}/{n}") for n in names] == [
+        (Path(here.url) / n).read_bytes() for n in names
+    ]
