@@ -5,6 +5,7 @@
     python -m bench.distill accuracy OUT [--epochs 30]        # labels against cache, 3 seeds, paired, by group
     python -m bench.distill online OUT [--share 0.1]          # cache against the teacher in the loop: cost and KL
     python -m bench.distill residual OUT                      # pooled targets against the teacher on the very window
+    python -m bench.distill fidelity OUT STUDENT              # what a student says of JPEGs and of decoded frames
 
 ``accuracy`` scores the test split of the archive once, by what `jobs.distill` writes; students that are there are
 not trained again, so several may run side by side with parts of the seeds, and one with all of them at the end.
@@ -19,6 +20,8 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +29,7 @@ import numpy as np
 import torch
 
 from bench.distill_arms.compare import held, paired, summary
+from bench.distill_arms.fidelity import fidelity as fidelity_table
 from bench.distill_arms.online import OnlineLoader
 from bench.distill_arms.residual import residual as residual_table
 from jobs.distill import DistilOptions, distil
@@ -154,13 +158,30 @@ def online(out: Path, spec: TrainSpec, share: float) -> None:
         print(f"snapshot {snapshot_seconds:.1f} s; {ratios}")
 
 
-def residual(out: Path, num_windows: int) -> None:
+@contextmanager
+def asked_online(out: Path) -> Iterator[tuple[Snapshot, OnlineLoader, TargetSpec]]:
+    """The teacher of `prepare`, to be asked about windows of its videos."""
     targets, frames = (ShardStore.open(url) for url in stores(out))
     spec = TargetSpec(**targets.document.spec)
     with tempfile.TemporaryDirectory(prefix="locum-bench-") as folder:
         snapshot = take_snapshot(Path(folder) / "snapshot", frames, [targets])
-        online = OnlineLoader(TargetReader(snapshot), frames, targets, Teacher(spec, batch_size=16))
+        yield (
+            snapshot,
+            OnlineLoader(TargetReader(snapshot), frames, targets, Teacher(spec, batch_size=16)),
+            spec,
+        )
+
+
+def residual(out: Path, num_windows: int) -> None:
+    with asked_online(out) as (snapshot, online, spec):
         print("\n".join(residual_table(snapshot, online, spec.clip.length_us, num_windows)))
+
+
+def fidelity(out: Path, student: Path, num_clips: int) -> None:
+    with asked_online(out) as (snapshot, online, _):
+        usable = np.flatnonzero(snapshot.usable_R)
+        rows = np.sort(np.random.default_rng(0).choice(usable, min(num_clips, len(usable)), replace=False))
+        print("\n".join(fidelity_table(snapshot, online, student, rows)))
 
 
 def _train(
@@ -221,9 +242,15 @@ def main() -> None:
     ask = commands.add_parser("residual")
     ask.add_argument("out", type=Path)
     ask.add_argument("--windows", type=int, default=1000)
+    look = commands.add_parser("fidelity")
+    look.add_argument("out", type=Path)
+    look.add_argument("student", type=Path)
+    look.add_argument("--clips", type=int, default=1000)
     args = parser.parse_args()
     if args.command == "prepare":
         prepare(args.archive, args.out)
+    elif args.command == "fidelity":
+        fidelity(args.out, args.student, args.clips)
     elif args.command == "residual":
         residual(args.out, args.windows)
     elif args.command == "accuracy":

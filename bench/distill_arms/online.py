@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.distill.loader import Batch, Loader
 from pipeline.distill.order import Window
@@ -27,6 +27,7 @@ from schemas.clip import ClipSpan, sample_times
 from schemas.frames import FrameSpec
 from schemas.targets import TargetSpec
 
+Frames = NDArray[np.uint8]
 _DECODERS = 2
 
 
@@ -51,6 +52,17 @@ class OnlineLoader(Loader):
         return self._look_up(0, rows_N, {}, offset_N)
 
     def _look_up(self, step: int, rows_N: I64, sheets: Mapping[int, bytes], offset_N: I64) -> Batch:
+        pairs = self.decoded(rows_N, offset_N)
+        logits_NK = self._teacher.logits([of_teacher for of_teacher, _ in pairs]).mean(axis=1)
+        return Batch(
+            step,
+            np.stack([self._as_kept(of_student) for _, of_student in pairs]),
+            softmax(logits_NK / np.float32(self._temperature)),
+            self._snapshot.rows_R["label"][rows_N].astype(np.int64),
+        )
+
+    def decoded(self, rows_N: I64, offset_N: I64) -> list[tuple[Frames, Frames]]:
+        """Frames of such windows as the teacher (V, T, H, W, 3) and as the student (T, H, W, 3) sees them, decoded."""
         t, ids = self._snapshot.num_frames, self._snapshot.video_ids(rows_N)
         jobs = [
             self._pool.submit(
@@ -58,16 +70,15 @@ class OnlineLoader(Loader):
             )
             for name, row, o in zip(ids, self._snapshot.rows_R[rows_N], offset_N, strict=True)
         ]
-        pairs = [job.result() for job in jobs]
-        logits_NK = self._teacher.logits([of_teacher for of_teacher, _ in pairs]).mean(axis=1)
-        return Batch(
-            step,
-            np.stack([of_student[0] for _, of_student in pairs]),
-            softmax(logits_NK / np.float32(self._temperature)),
-            self._snapshot.rows_R["label"][rows_N].astype(np.int64),
-        )
+        return [job.result() for job in jobs]
 
-    def _decode(self, uri: str, start_us: int, end_us: int, offset: int, num_frames: int) -> tuple[Any, Any]:
+    def _as_kept(self, frames_THWC: Frames) -> Frames:
+        """Both arms see JPEGs."""
+        return decode_sheet(encode_sheet(frames_THWC, self._frame_spec.quality), len(frames_THWC))
+
+    def _decode(
+        self, uri: str, start_us: int, end_us: int, offset: int, num_frames: int
+    ) -> tuple[Frames, Frames]:
         """Frames for the teacher and for the student of a window that starts ``offset`` frames into a clip."""
         length = self._spec.clip.length_us
         shift = offset * length // num_frames
@@ -82,8 +93,7 @@ class OnlineLoader(Loader):
         (clip,) = self._decoder.decode(
             uri, [span], self._spec.view, self._spec.decode, also=[self._frame_spec.view]
         )
-        kept = encode_sheet(clip.also[0].frames_VTHWC[0], self._frame_spec.quality)  # both arms see JPEGs
-        return clip.frames_VTHWC, decode_sheet(kept, num_frames)[None]
+        return clip.frames_VTHWC, clip.also[0].frames_VTHWC[0]
 
 
 def _uris(store: ShardStore) -> dict[str, str]:
