@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jobs.console import duration, size
+from jobs.frames import most_bytes
 from jobs.index import sample_entries
 from pipeline.manifest import read_entries
 from pipeline.models.resolve import resolve_targets
 from pipeline.plan import auto_shard_clips
+from pipeline.sheets import encode_sheet
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.batch_probe import probe_batch
 from pipeline.video.backends import decoder_for
 from pipeline.video.probe import probe
-from schemas.clip import clip_spans, count_clips
+from schemas.clip import count_clips
 from schemas.errors import ManifestError, VideoError
+from schemas.frames import FrameSpec
 from schemas.targets import TargetSpec
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ class Estimate:
     clips: int
     shards: int
     store_bytes: int
+    frames_bytes: int
     decode_ms_a_clip: float
     teacher_ms_a_clip: float
     seconds: float
@@ -51,11 +55,12 @@ class Estimate:
         return asdict(self)
 
     def to_text(self) -> str:
+        kept = f", {size(self.frames_bytes)} of kept frames" if self.frames_bytes else ""
         absent = f", {self.missing} of them not there" if self.missing else ""
         return "\n".join(
             [
                 f"{self.videos} entries ({size(self.video_bytes)}){absent}",
-                f"about {self.clips} clips in {self.shards} shards, {size(self.store_bytes)} of targets",
+                f"about {self.clips} clips in {self.shards} shards, {size(self.store_bytes)} of targets{kept}",
                 f"decoding {self.decode_ms_a_clip:.1f} ms and teacher {self.teacher_ms_a_clip:.1f} ms a clip on this "
                 f"machine (measured on {self.probed} videos, {self.unreadable} of them unreadable)",
                 f"about {duration(self.seconds)} in one process here, if nothing is cached yet",
@@ -86,7 +91,13 @@ def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> 
     batch_size = options.batch_size or probe_batch(options.task(spec))
     teacher = replace(options, batch_size=batch_size).task(spec).teacher()
     decoder = decoder_for(spec.decode)
+    request, kept = (
+        options.task(spec).request,
+        None if options.keep is None else FrameSpec.of(spec, options.keep),
+    )
+    also = [stream.view for stream in request.also]
     clips_each, decode_seconds, frames, unreadable = [], 0.0, [], 0
+    sheets: list[int] = []
     sample = sample_entries(entries, _PROBED_VIDEOS)
     for row in sample.select(["uri", "start_us", "end_us"]).to_pylist():
         uri = row["uri"]
@@ -94,10 +105,13 @@ def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> 
             length = probe(uri).duration_us
             start, end = row["start_us"] or 0, min(row["end_us"] or length, length)
             clips_each.append(count_clips(end - start, spec.clip))
-            spans = clip_spans(start, end, spec.clip)[:_CLIPS_A_VIDEO]
+            spans = request.spans(start, end)[:_CLIPS_A_VIDEO]
             started = time.perf_counter()
-            frames += [c.frames_VTHWC for c in decoder.decode(uri, spans, spec.view, spec.decode)]
+            decoded = list(decoder.decode(uri, spans, spec.view, spec.decode, also))
             decode_seconds += time.perf_counter() - started
+            frames += [c.frames_VTHWC for c in decoded]
+            if kept is not None and also:
+                sheets += [len(encode_sheet(c.also[0].frames_VTHWC[0], kept.quality)) for c in decoded]
         except VideoError:
             unreadable += 1
     if not frames:
@@ -125,6 +139,7 @@ def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> 
         clips=clips,
         shards=-(-clips // shard_clips),
         store_bytes=clips * row_bytes,
+        frames_bytes=0 if kept is None else round(clips * (np.mean(sheets) if sheets else most_bytes(kept))),
         decode_ms_a_clip=decode_ms,
         teacher_ms_a_clip=teacher_ms,
         seconds=clips * max(decode_ms, teacher_ms) / 1e3,

@@ -123,7 +123,7 @@ def keep_frames(
     spec = FrameSpec.of(TargetSpec(**source.document.spec), keep)
     decoder_for(spec.decode)
     store = _open_frames(source, out, spec, options)
-    clip_bytes = _clip_bytes(spec)
+    clip_bytes = most_bytes(spec)
     removed = take_over_removals(source, store)
     videos = without_words(videos_in_force(source))
     videos = without_endless(videos, spec, _VIDEO_BYTES // clip_bytes)
@@ -154,7 +154,7 @@ def beside(
     generations: dict[int, int] = {}
     for generation in sorted({key.generation for key in targets.pending()}):
         plan = targets.plan(generation)
-        twin = given.get(plan.digest) or _give_plan(store, plan, targets.url, _clip_bytes(spec))
+        twin = given.get(plan.digest) or _give_plan(store, plan, targets.url, most_bytes(spec))
         if twin is not None:
             generations[generation] = twin
     return PairedStore(targets, store, generations)
@@ -224,7 +224,8 @@ def without_endless(videos: pa.Table, spec: FrameSpec, most_clips: int) -> pa.Ta
     return pa.Table.from_batches(batches, videos.schema)
 
 
-def _clip_bytes(spec: FrameSpec) -> int:
+def most_bytes(spec: FrameSpec) -> int:
+    """What the kept frames of a clip take, on the large side."""
     return max(1, round(spec.clip.num_frames * spec.view.width * spec.view.height * _BYTES_A_PIXEL))
 
 

@@ -189,6 +189,9 @@ def test_frames_of_another_decoding_are_kept_by_another_pass(archive: Path, tmp_
 
 def test_the_command(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["teach", str(archive), "-o", str(tmp_path / "out"), *TINY_FLAGS, "--batch-size", "4", "-q"]
+    assert locum([*command, "--keep-frames", "--dry-run", "--json"]) == 0
+    guess = json.loads(capsys.readouterr().out)
+    assert guess["frames_bytes"] > 100 * guess["clips"]
     assert locum([*command, "--keep-frames"]) == 0
     said = capsys.readouterr().out
     assert "clips kept" in said and Path(said.splitlines()[-1], "spec.json").exists()
