@@ -10,6 +10,7 @@ intervals do not say is not said. Run again to continue."""
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -83,7 +84,8 @@ def interaction(manifest: Path, out: Path) -> None:
             kwargs=kwargs,
             num_classes=len(classes),
             classes=tuple(str(c) for c in classes),
-            code="none: logits were written by bench.small_sets",
+            code="logits written by bench.small_sets",
+            weights_sha256=hashlib.sha256(logits_NK.tobytes()).hexdigest(),
         )
         spec = features.model_copy(update={"teacher": probe})
         store = write_targets(

@@ -55,8 +55,10 @@ def build() -> Features:
 
 
 def fit_probe(x_NF: Floats, y_N: NDArray[np.int64], num_classes: int, penalty: float) -> torch.nn.Linear:
-    """Multinomial logistic regression."""
-    x, y = torch.from_numpy(x_NF), torch.from_numpy(y_N)
+    """Multinomial logistic regression, its squared weights penalised: they lie in the span of the clips, and are sought
+    there."""
+    span_RF = np.linalg.svd(x_NF, full_matrices=False)[2]
+    x, y = torch.from_numpy(x_NF @ span_RF.T), torch.from_numpy(y_N)
     probe = torch.nn.Linear(x.shape[1], num_classes, dtype=torch.float64)
     torch.nn.init.zeros_(probe.weight)
     torch.nn.init.zeros_(probe.bias)
@@ -69,7 +71,10 @@ def fit_probe(x_NF: Floats, y_N: NDArray[np.int64], num_classes: int, penalty: f
         return value
 
     optimizer.step(loss)
-    return probe.requires_grad_(False)
+    found = torch.nn.Linear(x_NF.shape[1], num_classes, dtype=torch.float64).requires_grad_(False)
+    found.weight.copy_(probe.weight.detach() @ torch.from_numpy(span_RF))
+    found.bias.copy_(probe.bias.detach())
+    return found
 
 
 def probed(
