@@ -8,7 +8,7 @@
     python -m bench.distill fidelity OUT STUDENT              # what a student says of JPEGs and of decoded frames
 
 ``accuracy`` scores the test split of the archive once, by what `jobs.distill` writes; students that are there are
-not trained again, so several may run side by side with parts of the seeds, and one with all of them at the end.
+not trained again, so several may run side by side with some seeds or arms, and one with all of them at the end.
 ``online`` trains both arms with the same weights, order, augmentation and epochs on a share of the training groups,
 without the final phase (which raises the KL on purpose), and prints clips a second of both, the seconds of a whole
 run for a second student, and the KL on held-out clips."""
@@ -88,15 +88,20 @@ def stores(out: Path) -> tuple[str, str]:
     return str(targets), str(frames)
 
 
-def accuracy(out: Path, spec: TrainSpec, seeds: tuple[int, ...], num_threads: int | None) -> None:
+ARMS = {"cache": {}, "labels-alone": {"label_weight": 1.0}}
+
+
+def accuracy(
+    out: Path, spec: TrainSpec, seeds: tuple[int, ...], arms: tuple[str, ...], num_threads: int | None
+) -> None:
     targets, frames = stores(out)
-    arms = {"cache": spec, "labels alone": spec.model_copy(update={"label_weight": 1.0})}
     found = {}
-    for name, arm in arms.items():
+    for name in arms:
+        arm = spec.model_copy(update=ARMS[name])
         folders = []
         for seed in seeds:
             say(f"{name}, seed {seed}")
-            options = DistilOptions(name.replace(" ", "-"), frames, num_threads=num_threads)
+            options = DistilOptions(name, frames, num_threads=num_threads)
             report = distil(
                 [targets], str(out), arm.model_copy(update={"seed": seed}), options, on_progress=told
             )
@@ -104,7 +109,8 @@ def accuracy(out: Path, spec: TrainSpec, seeds: tuple[int, ...], num_threads: in
         found[name] = held(folders)
     for name, arm_held in found.items():
         print("\n".join(summary(name, arm_held)))
-    print("\n".join(paired("cache against labels alone", found["cache"], found["labels alone"])))
+    if set(arms) == set(ARMS):
+        print("\n".join(paired("cache against labels alone", found["cache"], found["labels-alone"])))
 
 
 @dataclass(frozen=True)
@@ -238,6 +244,7 @@ def main() -> None:
         command.add_argument("--student", default=CHOSEN.student)
         command.add_argument("--threads", type=int)
     commands.choices["accuracy"].add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    commands.choices["accuracy"].add_argument("--arms", choices=ARMS, nargs="+", default=list(ARMS))
     commands.choices["online"].add_argument("--share", type=float, default=0.1)
     ask = commands.add_parser("residual")
     ask.add_argument("out", type=Path)
@@ -255,7 +262,7 @@ def main() -> None:
         residual(args.out, args.windows)
     elif args.command == "accuracy":
         spec = CHOSEN.model_copy(update={"student": args.student, "epochs": args.epochs})
-        accuracy(args.out, spec, tuple(args.seeds), args.threads)
+        accuracy(args.out, spec, tuple(args.seeds), tuple(args.arms), args.threads)
     else:
         if args.threads:
             torch.set_num_threads(args.threads)
