@@ -4,6 +4,7 @@
     python -m bench.distill prepare ARCHIVE OUT               # the demo's teacher over them, and kept frames
     python -m bench.distill accuracy OUT [--epochs 30]        # labels against cache, 3 seeds, paired, by group
     python -m bench.distill online OUT [--share 0.1]          # cache against the teacher in the loop: cost and KL
+    python -m bench.distill reading OUT                       # training from the cache, and by decoding video
     python -m bench.distill residual OUT                      # pooled targets against the teacher on the very window
     python -m bench.distill fidelity OUT STUDENT              # what a student says of JPEGs and of decoded frames
 
@@ -30,22 +31,23 @@ import torch
 
 from bench.distill_arms.compare import held, paired, summary
 from bench.distill_arms.fidelity import fidelity as fidelity_table
-from bench.distill_arms.online import OnlineLoader
+from bench.distill_arms.online import OnlineLoader, VideoLoader
+from bench.distill_arms.reading import reading as reading_table
 from bench.distill_arms.residual import residual as residual_table
+from bench.distill_arms.runs import training_of
 from jobs.distill import DistilOptions, distil
 from jobs.runners import runner_for
 from jobs.teach import TeachOptions, teach
 from jobs.training_console import epoch_line
 from pipeline.demo.motion import MIRROR_X
 from pipeline.demo.spec import demo_target_spec
-from pipeline.distill.loader import Augmentation, Loader
-from pipeline.distill.loop import Training, TrainProgress, TrainState
+from pipeline.distill.loader import Loader
+from pipeline.distill.loop import TrainProgress, TrainState
 from pipeline.distill.predict import run_over
 from pipeline.distill.snapshot import Snapshot, take_snapshot
 from pipeline.distill.splits import Role, folds, roles
 from pipeline.distill.student import Trunk
 from pipeline.distill.targets import TargetReader
-from pipeline.models.student import build_student, for_classes
 from pipeline.models.teacher import Teacher
 from pipeline.store.shard_store import ShardStore
 from pipeline.uncertainty import softmax
@@ -178,6 +180,16 @@ def asked_online(out: Path) -> Iterator[tuple[Snapshot, OnlineLoader, TargetSpec
         )
 
 
+def reading(out: Path, spec: TrainSpec, clips: int) -> None:
+    targets, frames = (ShardStore.open(url) for url in stores(out))
+    with tempfile.TemporaryDirectory(prefix="locum-bench-") as folder:
+        snapshot = take_snapshot(Path(folder) / "snapshot", frames, [targets])
+        reader = TargetReader(snapshot)
+        loaders = {"cache": Loader(reader, frames), "decoded video": VideoLoader(reader, frames, targets)}
+        kept = FrameSpec(**frames.document.spec)
+        print("\n".join(reading_table(snapshot, loaders, kept, spec, clips, Path(folder))))
+
+
 def residual(out: Path, num_windows: int) -> None:
     with asked_online(out) as (snapshot, online, spec):
         print("\n".join(residual_table(snapshot, online, spec.clip.length_us, num_windows)))
@@ -201,29 +213,14 @@ def _train(
     test_R: np.ndarray,
     folder: Path,
 ) -> Run:
-    frame_spec = FrameSpec(**frames.document.spec)
-    student = for_classes(spec.student_ref(), snapshot.num_classes, snapshot.classes)
-    shape = (frame_spec.clip.num_frames, frame_spec.view.height, frame_spec.view.width)
-    model, device = build_student(student, shape, seed=spec.seed), torch.device("cpu")
-    nobody = np.zeros(len(train_R), np.bool_)
-    training = Training(
-        model,
-        student.input,
-        spec,
-        loader,
-        train_R,
-        nobody,
-        folder / name,
-        device=device,
-        augment=Augmentation(spec.shift),
-        on_progress=told,
-    )
+    kept = FrameSpec(**frames.document.spec)
+    training, model, student = training_of(snapshot, loader, kept, spec, train_R, folder / name, told)
     started = time.perf_counter()
     state = training.run()
     seconds = time.perf_counter() - started
     trunk, at_one = Trunk(model.eval(), student.input, has_features=False), TargetReader(snapshot)
     kls, agreed = [], []
-    for rows, logits, _ in run_over(trunk, plain, test_R, device):
+    for rows, logits, _ in run_over(trunk, plain, test_R, torch.device("cpu")):
         p, q = at_one.dense(rows).astype(np.float64), softmax(logits).astype(np.float64)
         tiny = np.finfo(np.float32).tiny
         kls.append((p * (np.log(np.maximum(p, tiny)) - np.log(np.maximum(q, tiny)))).sum(axis=1))
@@ -237,7 +234,7 @@ def main() -> None:
     make = commands.add_parser("prepare")
     make.add_argument("archive", type=Path)
     make.add_argument("out", type=Path)
-    for name in ("accuracy", "online"):
+    for name in ("accuracy", "online", "reading"):
         command = commands.add_parser(name)
         command.add_argument("out", type=Path)
         command.add_argument("--epochs", type=int, default=CHOSEN.epochs)
@@ -246,6 +243,7 @@ def main() -> None:
     commands.choices["accuracy"].add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     commands.choices["accuracy"].add_argument("--arms", choices=ARMS, nargs="+", default=list(ARMS))
     commands.choices["online"].add_argument("--share", type=float, default=0.1)
+    commands.choices["reading"].add_argument("--clips", type=int, default=1000)
     ask = commands.add_parser("residual")
     ask.add_argument("out", type=Path)
     ask.add_argument("--windows", type=int, default=1000)
@@ -260,13 +258,20 @@ def main() -> None:
         fidelity(args.out, args.student, args.clips)
     elif args.command == "residual":
         residual(args.out, args.windows)
-    elif args.command == "accuracy":
-        spec = CHOSEN.model_copy(update={"student": args.student, "epochs": args.epochs})
-        accuracy(args.out, spec, tuple(args.seeds), tuple(args.arms), args.threads)
     else:
-        if args.threads:
-            torch.set_num_threads(args.threads)
-        spec = CHOSEN.model_copy(update={"student": args.student, "epochs": args.epochs})
+        trained(args)
+
+
+def trained(args: argparse.Namespace) -> None:
+    """The commands that train."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    spec = CHOSEN.model_copy(update={"student": args.student, "epochs": args.epochs})
+    if args.command == "accuracy":
+        accuracy(args.out, spec, tuple(args.seeds), tuple(args.arms), args.threads)
+    elif args.command == "reading":
+        reading(args.out, spec, args.clips)
+    else:
         changes = {"final_epochs": 0, "label_weight": 0.0, "mirror": None, "seed": 1}
         online(args.out, spec.model_copy(update=changes), args.share)
 

@@ -26,7 +26,7 @@ def fidelity(snapshot: Snapshot, online: OnlineLoader, student: Path, rows_N: I6
     clips = [
         of_student
         for i in range(0, len(rows_N), _BATCH)
-        for _, of_student in online.decoded(rows_N[i : i + _BATCH], nothing[i : i + _BATCH])
+        for _, of_student in online.decoded(rows_N[i : i + _BATCH], nothing[i : i + _BATCH], online.for_both)
     ]
     model = torch.export.load(student / "student.pt2").module()
 

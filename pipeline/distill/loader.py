@@ -191,10 +191,7 @@ class Loader:
 
     def _look_up(self, step: int, rows_N: I64, sheets: Mapping[int, bytes], offset_N: I64) -> Batch:
         """Frames and targets of windows that start so many frames into some rows' clips."""
-        t = self._snapshot.num_frames
-        frames = np.stack(
-            [_frames_of(sheets, row, o, t) for row, o in zip(rows_N.tolist(), offset_N.tolist(), strict=True)]
-        )
+        t, frames = self._snapshot.num_frames, self._frames_at(rows_N, sheets, offset_N)
         label_N = self._snapshot.rows_R["label"][rows_N].astype(np.int64)
         if self._targets.has_kept_only:
             kept_NJ, probs_NJ = self._targets.kept(rows_N)
@@ -206,6 +203,12 @@ class Loader:
                 probs_NK[moved], following, offset_N[moved], t, self._targets.multi_label
             )
         return Batch(step, frames, probs_NK, label_N)
+
+    def _frames_at(self, rows_N: I64, sheets: Mapping[int, bytes], offset_N: I64) -> NDArray[np.uint8]:
+        """Frames (N, T, H, W, 3) of such windows."""
+        t = self._snapshot.num_frames
+        pairs = zip(rows_N.tolist(), offset_N.tolist(), strict=True)
+        return np.stack([_frames_of(sheets, row, offset, t) for row, offset in pairs])
 
 
 def _frames_of(sheets: Mapping[int, bytes], row: int, offset: int, num_frames: int) -> NDArray[np.uint8]:
