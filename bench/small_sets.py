@@ -4,8 +4,9 @@
     python -m bench.small_sets interaction MANIFEST OUT           # teacher: nested probes over an image network
     python -m bench.small_sets accuracy OUT [--epochs 30]         # 5 folds, 3 seeds, both arms
 
-No clip is judged by a student, nor its target given by a probe, that saw its group. These sets are small: what their
-intervals do not say is not said. Run again to continue."""
+No clip is judged by a student, nor its target given by a probe, that saw its group; probes that give the targets of what a
+student learns from saw the labels of its val and calibration groups. These sets are small: what their intervals do not
+say is not said. Run again to continue."""
 
 from __future__ import annotations
 
@@ -142,7 +143,8 @@ def main() -> None:
     elif args.command == "interaction":
         interaction(args.manifest, args.out)
     else:
-        accuracy(args.out, TrainSpec(student=args.student, epochs=args.epochs), tuple(args.seeds))
+        spec = TrainSpec(student=args.student, epochs=args.epochs, heads_share=1.0)
+        accuracy(args.out, spec, tuple(args.seeds))
 
 
 if __name__ == "__main__":

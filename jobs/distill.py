@@ -7,6 +7,7 @@ Running the same call again goes on after an interruption, and returns what is t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -142,15 +143,20 @@ def _train(
     reader = TargetReader(snapshot, spec.temperature, spec.multi_label, spec.teacher_weights or None)
     loader = Loader(reader, given.frames, ranks)
     rows_R = snapshot.rows_R
-    usable_R = snapshot.usable_R
-    if spec.label_weight == 1:  # there is nothing to learn from, or to judge by, where there is no label
-        usable_R = usable_R & (rows_R["label"] >= 0)
     held_out = (spec.fold, spec.folds) if spec.folds else None
     role_R = roles(
-        snapshot.splits, rows_R["split"], rows_R["group"], usable_R, spec.split_map, held_out=held_out
+        snapshot.splits,
+        rows_R["split"],
+        rows_R["group"],
+        snapshot.usable_R,
+        spec.split_map,
+        held_out=held_out,
     )
+    if spec.label_weight == 1:  # there is nothing to learn from, or to judge by, where there is no label
+        role_R[rows_R["label"] < 0] = Role.NONE
     check_rows(snapshot, role_R == Role.TRAIN, spec, ranks)
-    of_heads_R = rows_for_heads(role_R, known_to_teacher(snapshot, given.teachers, spec))
+    known_R = known_to_teacher(snapshot, given.teachers, spec)
+    of_heads_R = rows_for_heads(role_R, known_R, rows_R["group"], spec.heads_share)
     training = Training(
         model,
         given.student.input,
@@ -169,7 +175,9 @@ def _train(
         return None
     with_features = shows_features(model, given.student, given.shape_THW)
     trunk = Trunk(model, given.student.input, has_features=with_features)
-    finished = finish(trunk, loader, reader, role_R, of_heads_R, work / "predictions", device, seed=spec.seed)
+    finished = finish(
+        trunk, loader, reader, role_R, of_heads_R, known_R, work / "predictions", device, seed=spec.seed
+    )
     difference = export_student(finished.student, given.shape_THW, work / "student.pt2")
     clips = {role.name.lower(): int((role_R == role).sum()) for role in Role if role >= 0}
     return _Made(state, finished, clips, sum(p.numel() for p in model.parameters()), difference)
@@ -183,10 +191,15 @@ def _about(given: Inputs, spec: TrainSpec, snapshot: Snapshot, made: _Made) -> d
         "train": spec.model_dump(mode="json"),
         "student": given.student.model_dump(mode="json"),
         "targets": [{"url": s.url, "fingerprint": s.document.fingerprint} for s in given.targets],
-        "frames": {"url": frames.url, "fingerprint": frames.document.fingerprint, **frames.document.spec},
+        "frames": {
+            "url": frames.url,
+            "fingerprint": frames.document.fingerprint,
+            "spec": frames.document.spec,
+        },
         "classes": list(given.student.classes),
         "input_shape": ["N", *given.shape_THW, 3],
         "parameters": made.parameters,
+        "weights_sha256": hashlib.sha256(made.finished.weights).hexdigest(),
         "clips": dict(made.clips),
         "kept_clips": len(snapshot.rows_R),
         "usable_clips": int(snapshot.usable_R.sum()),

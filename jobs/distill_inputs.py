@@ -10,7 +10,8 @@ import numpy as np
 
 from pipeline.distill.ranks import Ranks
 from pipeline.distill.snapshot import Snapshot
-from pipeline.distill.splits import role_of
+from pipeline.distill.splits import Role, role_of
+from pipeline.distill.targets import check_readable
 from pipeline.known import Bools
 from pipeline.models.student import for_classes
 from pipeline.store.files import StoreFiles
@@ -111,6 +112,8 @@ def _check(
         if not store.committed():
             raise SettingsError(f"{store.url} is empty: nothing is committed there yet")
     num_classes = teachers[0].teacher.num_classes or 0
+    kept_only, weights = bool(teachers[0].logits.top_k), spec.teacher_weights or None
+    check_readable(len(teachers), kept_only, spec.temperature, spec.multi_label, weights)
     if num_classes < 2:
         raise SettingsError(f"{stores[0].url} has {num_classes} class: there is nothing to tell apart")
     return num_classes
@@ -156,9 +159,11 @@ def known_to_teacher(snapshot: Snapshot, teachers: Sequence[TargetSpec], spec: T
     numbers = [
         i for i, name in enumerate(snapshot.splits) if name in named or role_of(name, spec.split_map) in meant
     ]
-    if named and not numbers:
+    if named and not numbers and Role.TRAIN not in meant:
         log.warning(
             "no clip is in a split from which the teacher is said to have learnt: %s",
             ", ".join(sorted(named)),
         )
+    if Role.TRAIN in meant:  # rows without a split are train
+        numbers.append(-1)
     return np.isin(snapshot.rows_R["split"], numbers)

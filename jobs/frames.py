@@ -39,8 +39,8 @@ from schemas.frames import FrameSpec, KeepSpec
 from schemas.shard import Failure
 from schemas.targets import TargetSpec
 
-_BYTES_A_PIXEL = 0.5
-"""Of a JPEG at quality 90 of something busy; on the large side."""
+_BYTES_A_PIXEL = ((75, 0.5), (92, 1.2), (100, 2.5))
+"""Of a JPEG of film grain, up to each quality: plain pictures take a third of it."""
 _SHARD_BYTES = 64 << 20
 _VIDEO_BYTES = 1 << 30
 _SHARDS_OF = "shards_of"
@@ -226,7 +226,8 @@ def without_endless(videos: pa.Table, spec: FrameSpec, most_clips: int) -> pa.Ta
 
 def most_bytes(spec: FrameSpec) -> int:
     """What the kept frames of a clip take, on the large side."""
-    return max(1, round(spec.clip.num_frames * spec.view.width * spec.view.height * _BYTES_A_PIXEL))
+    of_pixel = next(size for quality, size in _BYTES_A_PIXEL if spec.quality <= quality)
+    return max(1, round(spec.clip.num_frames * spec.view.width * spec.view.height * of_pixel))
 
 
 def _planned_of(store: ShardStore, ids: Collection[str]) -> set[str]:

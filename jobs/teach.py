@@ -27,7 +27,7 @@ from pipeline.store.verify import StoreCounts, count
 from pipeline.tasks.teach import DEFAULT_BATCH, TeachTask
 from pipeline.video.backends import decoder_for
 from pipeline.video.frame_source import LocalFrameSource
-from schemas.errors import RetryableError
+from schemas.errors import RetryableError, SpecMismatchError
 from schemas.frames import FrameSpec, KeepSpec
 from schemas.targets import TargetSpec
 
@@ -182,10 +182,29 @@ def _tried_batch(runner: Runner, task: TeachTask) -> int:
 
 
 def open_targets(out: str, name: str, spec: TargetSpec) -> ShardStore:
-    """The target store of a resolved spec under ``out``, made where it is not there."""
+    """The target store of a resolved spec under ``out``, made where it is not there.
+
+    What is said of the teacher and is no part of its fingerprint (names of classes, what it was trained on) is noted in
+    a store that is there already.
+
+    Raises
+    ------
+    SpecMismatchError
+        If the store calls the teacher's classes otherwise.
+    """
     body = spec.model_dump(mode="json")
     body["teacher"]["weights"] = without_secrets(spec.teacher.weights)
-    return ShardStore.create(out, kind=TARGETS, name=name, fingerprint=spec.fingerprint(), spec=body)
+    store = ShardStore.create(out, kind=TARGETS, name=name, fingerprint=spec.fingerprint(), spec=body)
+    there = store.document.spec["teacher"]
+    said = {word: body["teacher"][word] for word in ("classes", "trained_on") if body["teacher"][word]}
+    if there["classes"] and said.get("classes", there["classes"]) != there["classes"]:
+        raise SpecMismatchError(
+            f"{store.url} calls the teacher's classes {', '.join(there['classes'][:5])}, ..., not "
+            f"{', '.join(said['classes'][:5])}, ...: choose another --name or -o"
+        )
+    if any(there.get(word) != value for word, value in said.items()):
+        store.reword({**store.document.spec, "teacher": {**there, **said}})
+    return store
 
 
 def without_secrets(url: str | None) -> str | None:

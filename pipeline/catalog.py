@@ -232,16 +232,27 @@ def _ids_that_come_again(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _check_groups(table: pa.Table) -> None:
-    pairs = table.filter(pc.and_(pc.is_valid(table["group"]), pc.is_valid(table["split"])))
-    if not pairs.num_rows:
-        return
-    splits = pairs.group_by("group").aggregate(
-        [("split", "count_distinct"), ("split", "min"), ("split", "max")]
-    )
-    wrong = splits.filter(pc.greater(splits["split_count_distinct"], 1)).to_pylist()
-    if wrong:
+    """Videos of a group lie in one split; so do segments of a file of which no group is said."""
+    has_group = pc.is_valid(table["group"])
+    for what, by, rows in (
+        ("group", "group", table.filter(has_group)),
+        ("file", "file_id", table.filter(pc.invert(has_group))),
+    ):
+        pairs = rows.filter(pc.is_valid(rows["split"]))
+        splits = pairs.group_by(by).aggregate(
+            [("split", "count_distinct"), ("split", "min"), ("split", "max")]
+        )
+        wrong = splits.filter(pc.greater(splits["split_count_distinct"], 1)).to_pylist()
+        if not wrong:
+            continue
         w = wrong[0]
+        name = w[by] if what == "group" else pairs.filter(pc.equal(pairs[by], w[by]))["uris"][0].as_py()[0]
         raise ManifestError(
-            f"group {w['group']!r} is in the splits {w['split_min']!r} and {w['split_max']!r} "
-            f"({len(wrong)} such groups): a group must lie in one split, or what is learnt leaks into what is tested"
+            f"{what} {name!r} is in the splits {w['split_min']!r} and {w['split_max']!r} "
+            f"({len(wrong)} such {what}s): a {what} must lie in one split, or what is learnt leaks into what is tested"
+            + (
+                ""
+                if what == "group"
+                else "; segments that have nothing to do with each other need groups of their own"
+            )
         )

@@ -12,6 +12,7 @@ Sources: ECE with bins of equal mass, Nguyen and O'Connor 2015; selective risk a
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import Any, TypeVar
 
 import numpy as np
@@ -98,9 +99,12 @@ def bootstrap(
 ) -> Floats:
     """``statistic`` of the rows of as many groups as there are, drawn with replacement; (B,).
 
-    For a difference of two methods let ``statistic`` compute both on the same rows: the comparison is then paired.
+    For a difference of two methods let ``statistic`` compute both on the same rows: the comparison is then paired. One
+    group says nothing of the spread between groups: all draws are nan.
     """
     _, inverse_N = np.unique(_some(group_N), return_inverse=True)
+    if not inverse_N.any():
+        return np.full(num_draws, np.nan)
     order_N = np.argsort(inverse_N, kind="stable")
     rows = np.split(order_N, np.cumsum(np.bincount(inverse_N))[:-1])
     rng = np.random.default_rng(seed)
@@ -115,6 +119,18 @@ def interval(draws_B: Floats, level: float = 0.95) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def interval_around(value: float, draws_B: Floats, level: float = 0.95) -> tuple[float, float]:
+    """``value`` and as many standard deviations of the draws to both sides as hold ``level`` of a normal distribution,
+    from 0 on. For `ece`: resampled clips make every bin's distance larger, so that percentiles lie above the value."""
+    known = draws_B[~np.isnan(draws_B)]
+    if not len(known):
+        return float("nan"), float("nan")
+    half = (
+        NormalDist().inv_cdf((1 + level) / 2) * float(known.std(ddof=1)) if len(known) > 1 else float("nan")
+    )
+    return max(0.0, value - half), value + half
 
 
 def _by_confidence(

@@ -20,10 +20,19 @@ Frames = NDArray[np.uint8]
 def encode_sheet(frames_THWC: Frames, quality: int) -> bytes:
     """One JPEG of RGB frames (T, H, W, 3)."""
     t, h, w, c = frames_THWC.shape
+    image = Image.fromarray(np.ascontiguousarray(frames_THWC).reshape(t * h, w, c))
+    try:
+        return _jpeg(image, quality, optimize=True)
+    except (
+        OSError
+    ):  # Pillow writes a file of optimized tables in one go, into room that grain does not fit into
+        return _jpeg(image, quality, optimize=False)
+
+
+def _jpeg(image: Image.Image, quality: int, *, optimize: bool) -> bytes:
+    """The pixels do not hang on ``optimize``, which makes a file some 7 % smaller."""
     out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(frames_THWC).reshape(t * h, w, c)).save(
-        out, "JPEG", quality=quality, subsampling=0, optimize=True
-    )
+    image.save(out, "JPEG", quality=quality, subsampling=0, optimize=optimize)
     return out.getvalue()
 
 

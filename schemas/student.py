@@ -76,6 +76,9 @@ class TrainSpec(Spec):
     """Learn from labels, and judge by them. Without them the teacher is taken at its word."""
     teacher_trained_on: Annotated[tuple[str, ...], Parameter(negative=())] = ()
     """Splits that the teacher was trained on, if its own reference does not say so: nothing is calibrated there."""
+    heads_share: float = Field(0.5, gt=0, le=1)
+    """Share of the calibration split's groups on which the confidence heads are fitted. The rest is for thresholds and
+    guarantees, which need videos that nothing was fitted on; 1 where none are wanted."""
     multi_label: bool = False
     """Each class is a coin of its own (sigmoid), as with teachers that were trained so."""
     teacher_weights: tuple[float, ...] = ()

@@ -61,17 +61,16 @@ class Evaluation:
 def evaluate(
     predictions: pa.Table,
     *,
+    by_label: bool = True,
     multi_label: bool = False,
-    heads: bool = True,
     num_draws: int | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Metrics of a table of predictions; those against labels are of the clips that have one.
 
-    ``multi_label``: probabilities are sigmoids, and what takes them to come to 1 is left out. ``heads`` is for rows on
-    which the confidence heads were not fitted.
-
-    Where nothing has a label, "right" is agreement with the teacher, and the teacher's head is not judged.
+    ``by_label``: what is right is as the label says; else as the teacher says, and its own head is not judged.
+    ``multi_label``: probabilities are sigmoids, and what takes them to come to 1 is left out. Heads are judged on rows
+    on which they were not fitted, and the teacher on videos that it was not trained on.
 
     Raises
     ------
@@ -93,18 +92,22 @@ def evaluate(
 
     def add(name: str, statistic: Statistic, rows: NDArray[np.bool_]) -> None:
         chosen = np.flatnonzero(rows)
-        if len(chosen):
-            draws = metrics.bootstrap(
-                lambda at: statistic(chosen[at]), group_N[chosen], num_draws=num_draws, seed=seed
-            )
-            found[name] = Estimate(statistic(np.arange(len(label_N))[chosen]), *metrics.interval(draws))
+        if not len(chosen):
+            return
+        draws = metrics.bootstrap(
+            lambda at: statistic(chosen[at]), group_N[chosen], num_draws=num_draws, seed=seed
+        )
+        value = statistic(chosen)
+        between = metrics.interval_around(value, draws) if name.endswith("ece") else metrics.interval(draws)
+        found[name] = Estimate(value, *between)
 
     every = np.ones(len(label_N), np.bool_)
     add("agreement", lambda at: metrics.accuracy(top1_N[at] == teacher_N[at]), every)
     kl_N = predictions["kl"].to_numpy(zero_copy_only=False)
     add("kl", lambda at: float(kl_N[at].mean()), ~np.isnan(kl_N.astype(np.float64)))
     add("accuracy", lambda at: metrics.accuracy(top1_N[at] == label_N[at]), has)
-    add("teacher_accuracy", lambda at: metrics.accuracy(teacher_N[at] == label_N[at]), has)
+    new_N = ~predictions["known_to_teacher"].to_numpy(zero_copy_only=False)
+    add("teacher_accuracy", lambda at: metrics.accuracy(teacher_N[at] == label_N[at]), has & new_N)
     if has.any():
         found["video_accuracy"] = _of_videos(
             video_rights(probs_NK[has], label_N[has], video_N[has]),
@@ -116,11 +119,21 @@ def evaluate(
     if not multi_label:
         add("nll", lambda at: metrics.nll(probs_NK[at], label_N[at]), has)
         add("brier", lambda at: metrics.brier(probs_NK[at], label_N[at]), has)
-    right_N = top1_N == np.where(has, label_N, teacher_N)
-    judged = has if has.any() else every
+    right_N = top1_N == (label_N if by_label else teacher_N)
+    judged = has if by_label else every
     add("ece", lambda at: metrics.ece(msp_N[at], right_N[at]), judged)
-    if heads:
-        _add_heads(add, predictions, msp_N, right_N, judged, teacher_N == label_N, has)
+    unseen = ~predictions["fitted"].to_numpy(zero_copy_only=False)
+    own_N, of_teacher_N = (predictions[c].to_numpy() for c in ("student_right", "teacher_right"))
+    _add_head(add, "student_right", own_N, msp_N, right_N, judged & unseen)
+    if by_label:
+        rows, teacher_right_N = has & unseen & new_N, teacher_N == label_N
+        _add_head(add, "teacher_right", of_teacher_N, msp_N, teacher_right_N, rows)
+        teacher_msp_N = predictions["teacher_msp"].to_numpy()
+        add(
+            "teacher_right_auroc_of_teacher_msp",
+            lambda at: metrics.auroc(teacher_msp_N[at], teacher_right_N[at]),
+            rows,
+        )
     return Evaluation(
         clips=len(label_N),
         videos=int(video_N.max()) + 1,
@@ -131,26 +144,6 @@ def evaluate(
 
 
 Add = Callable[[str, Statistic, NDArray[np.bool_]], None]
-
-
-def _add_heads(
-    add: Add,
-    predictions: pa.Table,
-    msp_N: NDArray[np.floating],
-    right_N: NDArray[np.bool_],
-    judged: NDArray[np.bool_],
-    teacher_right_N: NDArray[np.bool_],
-    has: NDArray[np.bool_],
-) -> None:
-    own_N, of_teacher_N = (predictions[c].to_numpy() for c in ("student_right", "teacher_right"))
-    _add_head(add, "student_right", own_N, msp_N, right_N, judged)
-    _add_head(add, "teacher_right", of_teacher_N, msp_N, teacher_right_N, has)
-    teacher_msp_N = predictions["teacher_msp"].to_numpy()
-    add(
-        "teacher_right_auroc_of_teacher_msp",
-        lambda at: metrics.auroc(teacher_msp_N[at], teacher_right_N[at]),
-        has,
-    )
 
 
 def _add_head(

@@ -6,6 +6,7 @@ here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,13 @@ from pipeline.distill.evaluate import Evaluation, evaluate
 from pipeline.distill.heads import Fitted, fit_head, uses_features
 from pipeline.distill.loader import Loader
 from pipeline.distill.predict import run_over, write_predictions
-from pipeline.distill.splits import Role
+from pipeline.distill.splits import Role, in_order_of_hash
 from pipeline.distill.student import Student, Trunk
 from pipeline.distill.targets import TargetReader
-from pipeline.known import I64, Bools
+from pipeline.known import I64, U64, Bools
 from schemas.errors import SettingsError
+
+log = logging.getLogger("locum.distill")
 
 MOST_HEAD_ROWS = 100_000
 """A head has a few hundred numbers to fit: more rows are not worth the memory."""
@@ -35,7 +38,11 @@ MOST_HEAD_ROWS = 100_000
 MOST_JUDGED = 100_000
 """Clips of a split, in whole groups, that metrics and their intervals are of."""
 
+MIN_LABELS = 200
+"""Or a label for half of the rows: with fewer, the heads learn from what the teacher says."""
+
 _JUDGED = (Role.VAL, Role.CALIBRATION, Role.TEST)
+_OF_HEADS = 3  # another order of groups than that of splits
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,9 @@ class Finished:
         }
 
 
-def rows_for_heads(role_R: NDArray[np.int8], known_to_teacher_R: Bools) -> Bools:
-    """Rows of the calibration split on which the teacher has something to say; (R,).
+def rows_for_heads(role_R: NDArray[np.int8], known_to_teacher_R: Bools, group_R: U64, share: float) -> Bools:
+    """Rows of the calibration split on which the teacher has something to say, of a ``share`` of its groups (one at
+    least); (R,).
 
     Raises
     ------
@@ -64,14 +72,18 @@ def rows_for_heads(role_R: NDArray[np.int8], known_to_teacher_R: Bools) -> Bools
     """
     calibration_R = role_R == Role.CALIBRATION
     if not calibration_R.any():
-        raise SettingsError("no clip is left to fit the confidence heads on: the calibration split is empty")
+        raise SettingsError(
+            "no clip is left to fit the confidence heads on: the calibration split is empty; name one in the manifest, "
+            "or name none, and a fifth of train is taken"
+        )
     chosen_R: Bools = calibration_R & ~known_to_teacher_R
     if not chosen_R.any():
         raise SettingsError(
             "all clips of the calibration split are the teacher's own training videos, and say nothing of where it "
             "can be trusted: name another split, or teach videos that it has not seen"
         )
-    return chosen_R
+    groups = in_order_of_hash(group_R[chosen_R], _OF_HEADS)
+    return chosen_R & np.isin(group_R, groups[: max(1, round(share * len(groups)))])
 
 
 def finish(
@@ -80,6 +92,7 @@ def finish(
     targets: TargetReader,
     role_R: NDArray[np.int8],
     of_heads_R: Bools,
+    known_to_teacher_R: Bools,
     folder: Path,
     device: torch.device,
     *,
@@ -87,21 +100,21 @@ def finish(
 ) -> Finished:
     """Fit the heads on some rows, write predictions of the held-out splits under ``folder``, and judge them."""
     trunk.eval()
-    fitted, about = _fit(trunk, loader, targets, of_heads_R, device, seed)
-    about["left_out_as_known_to_the_teacher"] = int(((role_R == Role.CALIBRATION) & ~of_heads_R).sum())
+    by_label, rows_R = _what_heads_learn(of_heads_R, targets.snapshot.rows_R["label"] >= 0, seed)
+    fitted, about = _fit(trunk, loader, targets, rows_R, by_label, device, seed)
+    known = (role_R == Role.CALIBRATION) & known_to_teacher_R
+    about["left_out_as_known_to_the_teacher"] = int(known.sum())
     student = Student(trunk, *(f.head for f in fitted)).eval().to(device)
+    marks = {"fitted": of_heads_R, "known_to_teacher": known_to_teacher_R}
     evaluations = {}
     for role in _JUDGED:
         rows_R = role_R == role
         if not rows_R.any():
             continue
         path = folder / f"{role.name.lower()}.parquet"
-        write_predictions(path, student, loader, targets, rows_R, device)
+        write_predictions(path, student, loader, targets, rows_R, marks, device)
         evaluations[role.name.lower()] = evaluate(
-            _some_groups(path, MOST_JUDGED),
-            multi_label=targets.multi_label,
-            heads=role != Role.CALIBRATION,  # where they were fitted
-            seed=seed,
+            _some_groups(path, MOST_JUDGED), by_label=by_label, multi_label=targets.multi_label, seed=seed
         )
     return Finished(student, as_safetensors(student.state_dict()), about, evaluations)
 
@@ -111,43 +124,51 @@ def _fit(
     loader: Loader,
     targets: TargetReader,
     rows_R: Bools,
+    by_label: bool,
     device: torch.device,
     seed: int,
 ) -> tuple[tuple[Fitted, Fitted], dict[str, Any]]:
     """The heads that the student, and that the teacher, is right."""
-    rows_R = _at_most(rows_R, MOST_HEAD_ROWS, seed)
     parts = list(run_over(trunk, loader, rows_R, device))
     rows_N: I64 = np.concatenate([rows for rows, _, _ in parts])
     logits_NK = np.concatenate([logits for _, logits, _ in parts])
     features_NF = np.concatenate([features for _, _, features in parts])
     about_N = np.asarray(targets.snapshot.rows_R[rows_N])
     label_N, group_N = about_N["label"], about_N["group"]
-    labelled = label_N >= 0
     at_one = TargetReader(targets.snapshot, 1.0, targets.multi_label, targets.weights_M)
-    if labelled.any():
-        keep = np.flatnonzero(labelled)
-        teacher_N = at_one.first(rows_N[keep])
-        rights = [
-            (logits_NK[keep].argmax(axis=1) == label_N[keep]).astype(np.float32),
-            (teacher_N == label_N[keep]).astype(np.float32),
-        ]
+    if by_label:
+        right_N = logits_NK.argmax(axis=1) == label_N
+        rights = right_N.astype(np.float32), (at_one.first(rows_N) == label_N).astype(np.float32)
     else:
-        keep = np.arange(len(rows_N))
-        rights = list(_as_the_teacher_says(at_one, rows_N, logits_NK))
-    use = uses_features(len(keep), features_NF.shape[1])
-    features = features_NF[keep] if use else None
+        rights = _as_the_teacher_says(at_one, rows_N, logits_NK)
+    use = uses_features(len(rows_N), features_NF.shape[1])
+    features = features_NF if use else None
     fitted = [
-        fit_head(logits_NK[keep], features, right, group_N[keep], multi_label=targets.multi_label, seed=seed)
+        fit_head(logits_NK, features, right, group_N, multi_label=targets.multi_label, seed=seed)
         for right in rights
     ]
     about = {
-        "right_means": "the label" if labelled.any() else "the teacher's probability of it",
-        "clips": len(keep),
+        "right_means": "the label" if by_label else "the teacher's probability of it",
+        "clips": len(rows_N),
         "uses_features": use,
         "student_right": _about(fitted[0]),
         "teacher_right": _about(fitted[1]),
     }
     return (fitted[0], fitted[1]), about
+
+
+def _what_heads_learn(of_heads_R: Bools, labelled_R: Bools, seed: int) -> tuple[bool, Bools]:
+    """Whether "right" is as the label says, and rows enough of those that say something; (R,)."""
+    with_label_R = of_heads_R & labelled_R
+    count, known = int(of_heads_R.sum()), int(with_label_R.sum())
+    by_label = known >= min(MIN_LABELS, count / 2)
+    if known and not by_label:
+        log.warning(
+            "%d of %d clips for the confidence heads have a label: too few, so the teacher is taken at its word",
+            known,
+            count,
+        )
+    return by_label, _at_most(with_label_R if by_label else of_heads_R, MOST_HEAD_ROWS, seed)
 
 
 def _as_the_teacher_says(

@@ -5,7 +5,7 @@ Shapes: N rows, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ _BATCH = 64
 
 
 def prediction_schema(num_classes: int) -> pa.Schema:
-    """One clip a row. ``label`` is a class or null; ``teacher_top1`` and ``teacher_msp`` are of the teachers' mean at
-    temperature 1; ``student_right`` and ``teacher_right`` are the confidences, 0 to 1; ``kl`` is of the teacher's
-    probabilities from the student's, nats, null with top-k targets."""
+    """One clip a row. ``fitted`` rows are those that the confidence heads were fitted on, ``known_to_teacher`` those of
+    splits that the teacher was trained on. ``label`` is a class or null; ``teacher_top1`` and ``teacher_msp`` are of
+    the teachers' mean at temperature 1; ``student_right`` and ``teacher_right`` are the confidences, 0 to 1; ``kl`` is
+    of the teacher's probabilities from the student's, nats, null with top-k targets."""
     f32 = pa.float32()
     element = pa.field("element", f32, nullable=False)
     return pa.schema(
@@ -36,6 +37,8 @@ def prediction_schema(num_classes: int) -> pa.Schema:
             pa.field("start_us", pa.int64(), nullable=False),
             pa.field("end_us", pa.int64(), nullable=False),
             pa.field("group", pa.uint64(), nullable=False),
+            pa.field("fitted", pa.bool_(), nullable=False),
+            pa.field("known_to_teacher", pa.bool_(), nullable=False),
             pa.field("label", pa.int32()),
             pa.field("teacher_top1", pa.int32(), nullable=False),
             pa.field("teacher_msp", f32, nullable=False),
@@ -66,21 +69,29 @@ def write_predictions(
     loader: Loader,
     targets: TargetReader,
     rows_R: Bools,
+    marks: Mapping[str, Bools],
     device: torch.device,
 ) -> int:
-    """Write what the student says of rows to a Parquet file. Number of rows."""
+    """Write what the student says of rows to a Parquet file; ``marks`` are ``fitted`` and ``known_to_teacher`` of all
+    rows (R,). Number of rows."""
     schema = prediction_schema(targets.snapshot.num_classes)
     count = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for rows_N, logits_NK, confidences_N2 in run_over(student, loader, rows_R, device):
-            writer.write_table(_table(rows_N, logits_NK, confidences_N2, targets, schema))
+            marked = {name: mark_R[rows_N] for name, mark_R in marks.items()}
+            writer.write_table(_table(rows_N, logits_NK, confidences_N2, targets, marked, schema))
             count += len(rows_N)
     return count
 
 
 def _table(
-    rows_N: I64, logits_NK: Float32, confidences_N2: Float32, targets: TargetReader, schema: pa.Schema
+    rows_N: I64,
+    logits_NK: Float32,
+    confidences_N2: Float32,
+    targets: TargetReader,
+    marked: Mapping[str, Bools],
+    schema: pa.Schema,
 ) -> pa.Table:
     snapshot = targets.snapshot
     about = np.asarray(snapshot.rows_R[rows_N])
@@ -101,6 +112,7 @@ def _table(
         "start_us": about["start_us"],
         "end_us": about["end_us"],
         "group": about["group"],
+        **marked,
         "label": pa.array(label, pa.int32(), mask=label < 0),
         "teacher_top1": top1_N.astype(np.int32),
         "teacher_msp": msp_N.astype(np.float32),

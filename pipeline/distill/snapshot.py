@@ -114,6 +114,7 @@ def digest_of(frames: ShardStore, targets: Sequence[ShardStore]) -> str:
         [
             [
                 store.document.fingerprint,
+                [store.document.spec.get("teacher", {}).get(word) for word in ("classes", "trained_on")],
                 [f"{f.key}:{f.writer}" for f in store.footers()],
                 [plan.digest for plan in store.plans()],
                 sorted(store.tombstones()),
@@ -193,6 +194,7 @@ def _agree(
     if not 1 <= len(specs) <= MAX_TEACHERS:
         raise SettingsError(f"1 to {MAX_TEACHERS} target stores are wanted, got {len(specs)}")
     num_classes = specs[0].teacher.num_classes or 0
+    named = [spec.teacher.classes for spec in specs if spec.teacher.classes]
     names = tuple(classes) or specs[0].teacher.classes
     if names and len(names) != num_classes:
         raise SettingsError(f"{len(names)} class names were given, the teacher has {num_classes} classes")
@@ -201,9 +203,9 @@ def _agree(
             raise SettingsError(
                 f"{store.url} has {spec.teacher.num_classes} classes, {stores[0].url} has {num_classes}"
             )
-        if names and spec.teacher.classes and not classes and spec.teacher.classes != names:
+        if named and spec.teacher.classes and spec.teacher.classes != named[0]:
             raise SettingsError(
-                f"the classes of {store.url} are not those of {stores[0].url}, or in another order"
+                f"the classes of {store.url} are not those of another teacher, or in another order"
             )
         if not spec.clip.cuts_like(specs[0].clip):
             raise SettingsError(f"{store.url} cuts videos into other clips than {stores[0].url}")

@@ -69,11 +69,17 @@ def roles(
     Raises
     ------
     SettingsError
-        If a split has a name that says nothing, or no row is left to train on.
+        If a split has a name that says nothing, or there are too few groups to hold out what is to be.
     """
     if held_out is not None:
-        fold_R = folds(group_R, held_out[1], seed=seed)
-        splits, split_R, split_map = ("test",), np.where(fold_R == held_out[0], 0, -1), {}
+        fold, num_folds = held_out
+        fold_R = np.full(len(group_R), -1)
+        fold_R[usable_R] = folds(group_R[usable_R], num_folds, seed=seed)
+        if fold not in fold_R:
+            raise SettingsError(
+                f"fold {fold} of {num_folds} holds no clip: there are fewer groups than folds"
+            )
+        splits, split_R, split_map = ("test",), np.where(fold_R == fold, 0, -1), {}
     found = {name: role_of(name, split_map) for name in splits}
     strange = [name for name, role in found.items() if role is None]
     if strange:
@@ -82,18 +88,30 @@ def roles(
         )
     of_split = np.array([*found.values(), Role.TRAIN], np.int8)
     role_R = np.where(usable_R, of_split[split_R], np.int8(Role.NONE))
-    named = set(found.values())
-    place_R = _uniform(group_R, seed)
-    low = 0.0
-    for role, share in CARVED:
-        if role not in named:
-            role_R[(role_R == Role.TRAIN) & (place_R >= low) & (place_R < low + share)] = role
-            low += share
     if not (role_R == Role.TRAIN).any():
         raise SettingsError(
             f"no usable clip is in a split to train on; there are {', '.join(splits) or 'none'}"
         )
+    wanted = [(role, share) for role, share in CARVED if role not in found.values()]
+    groups = in_order_of_hash(group_R[role_R == Role.TRAIN], seed)
+    if len(groups) <= len(wanted):
+        names = " and ".join(role.name.lower() for role, _ in wanted)
+        raise SettingsError(
+            f"{len(groups)} groups of videos are too few to hold out {names} of them: name these splits in the manifest"
+        )
+    taken = 0
+    for role, share in wanted:
+        count = max(1, round(share * len(groups)))
+        role_R[(role_R == Role.TRAIN) & np.isin(group_R, groups[taken : taken + count])] = role
+        taken += count
     return role_R.astype(np.int8)
+
+
+def in_order_of_hash(group_R: U64, seed: int) -> U64:
+    """The groups there are, each once, in an order that follows from what they are called and the seed: further groups
+    come in between."""
+    groups = np.unique(group_R)
+    return np.asarray(groups[np.argsort(_uniform(groups, seed))])
 
 
 def folds(group_R: U64, num_folds: int, *, seed: int = 0) -> NDArray[np.int64]:

@@ -18,6 +18,30 @@ from schemas.errors import SettingsError
 from schemas.targets import TOP_K_TEMPERATURES
 
 
+def check_readable(
+    num_teachers: int,
+    has_kept_only: bool,
+    temperature: float,
+    multi_label: bool,
+    weights_M: tuple[float, ...] | None,
+) -> None:
+    """Raises SettingsError where targets of such teachers cannot be had so; arguments as of `TargetReader`."""
+    if temperature <= 0:
+        raise SettingsError(f"the temperature must be above 0, got {temperature}")
+    if weights_M is not None and (len(weights_M) != num_teachers or min(weights_M) <= 0):
+        raise SettingsError(
+            f"a weight above 0 is wanted for each of {num_teachers} teachers, got {list(weights_M)}"
+        )
+    if not has_kept_only:
+        return
+    if num_teachers > 1 or multi_label:
+        raise SettingsError("of top-k targets a single teacher's can be learnt, and no multi-label ones")
+    if temperature not in TOP_K_TEMPERATURES:
+        raise SettingsError(
+            f"top-k targets are known at the temperatures {TOP_K_TEMPERATURES}, not at {temperature:g}"
+        )
+
+
 @dataclass(frozen=True)
 class TargetReader:
     """Reads targets of a snapshot.
@@ -37,21 +61,13 @@ class TargetReader:
     weights_M: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        teachers = self.snapshot.teachers
-        if self.temperature <= 0:
-            raise SettingsError(f"the temperature must be above 0, got {self.temperature}")
-        if self.weights_M is not None and (len(self.weights_M) != len(teachers) or min(self.weights_M) <= 0):
-            raise SettingsError(
-                f"a weight above 0 is wanted for each of {len(teachers)} teachers, got {list(self.weights_M)}"
-            )
-        if not self.has_kept_only:
-            return
-        if len(teachers) > 1 or self.multi_label:
-            raise SettingsError("of top-k targets a single teacher's can be learnt, and no multi-label ones")
-        if self.temperature not in TOP_K_TEMPERATURES:
-            raise SettingsError(
-                f"top-k targets are known at the temperatures {TOP_K_TEMPERATURES}, not at {self.temperature:g}"
-            )
+        check_readable(
+            len(self.snapshot.teachers),
+            self.has_kept_only,
+            self.temperature,
+            self.multi_label,
+            self.weights_M,
+        )
 
     @property
     def has_kept_only(self) -> bool:
@@ -73,7 +89,11 @@ class TargetReader:
         teacher = self.snapshot.teachers[0]
         classes_RJ, lse_N = _kept_of(teacher, rows_N, TOP_K_TEMPERATURES.index(int(self.temperature)))
         z_NJ = teacher.logits_RK[rows_N].astype(np.float64) / self.temperature
-        return classes_RJ, np.exp(z_NJ - lse_N[:, None]).astype(np.float32)
+        probs_NJ = np.exp(z_NJ - lse_N[:, None])
+        # Logits are rounded to float16 and their sum was not: together they may come to a little more than 1.
+        return classes_RJ, (probs_NJ / np.maximum(probs_NJ.sum(axis=1, keepdims=True), 1.0)).astype(
+            np.float32
+        )
 
     def first(self, rows_N: I64) -> NDArray[np.int64]:
         """The teachers' first class of each row; (N,)."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +20,8 @@ DATA_FOLDER = "data"
 _PAGE_BYTES = 4 << 20  # a shard's logits in one page or few: nobody reads a part of them
 _SUFFIX = ".parquet"
 _READ_ATTEMPTS = 3
+
+T = TypeVar("T")
 
 
 class ShardData(NamedTuple):
@@ -116,18 +117,18 @@ def read_data(
     CorruptStoreError
         If it is not there, not a whole Parquet file of ours, or damaged.
     """
+    names = None if columns is None else list(columns)
+
+    def read(parquet: pq.ParquetFile, footer: ShardFooter) -> ShardData:
+        table = parquet.read(columns=names, use_threads=use_threads)
+        return ShardData(table.replace_schema_metadata(None), footer, parquet.schema_arrow.remove_metadata())
+
     for attempt in range(1, _READ_ATTEMPTS + 1):
         try:
-            parquet, footer = _open(files, key, whole=columns is None, checksums=checksums)
-            with parquet:
-                names = None if columns is None else list(columns)
-                table = parquet.read(columns=names, use_threads=use_threads)
-            return ShardData(
-                table.replace_schema_metadata(None), footer, parquet.schema_arrow.remove_metadata()
-            )
-        except (pa.ArrowInvalid, OSError) as e:
-            if attempt == _READ_ATTEMPTS or isinstance(e, FileNotFoundError):
-                raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
+            return _read(files, key, read, whole=columns is None, checksums=checksums)
+        except CorruptStoreError as e:
+            if attempt == _READ_ATTEMPTS or isinstance(e.__cause__, FileNotFoundError):
+                raise
     raise AssertionError("unreachable")
 
 
@@ -141,12 +142,13 @@ def read_groups(
     CorruptStoreError
         As `read_data`.
     """
-    with _opened(files, key) as (parquet, footer):
-        groups = [
-            (parquet.read_row_group(i, list(columns)), parquet.metadata.row_group(i).total_byte_size)
-            for i in range(parquet.num_row_groups)
-        ]
-    return [(table.replace_schema_metadata(None), size) for table, size in groups], footer
+
+    def read(parquet: pq.ParquetFile, footer: ShardFooter) -> tuple[list[tuple[pa.Table, int]], ShardFooter]:
+        tables = [parquet.read_row_group(i, list(columns)) for i in range(parquet.num_row_groups)]
+        sizes = [parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups)]
+        return [(t.replace_schema_metadata(None), n) for t, n in zip(tables, sizes, strict=True)], footer
+
+    return _read(files, key, read)
 
 
 def read_group(
@@ -159,32 +161,54 @@ def read_group(
     CorruptStoreError
         As `read_data`.
     """
-    with _opened(files, key) as (parquet, footer):
+
+    def read(parquet: pq.ParquetFile, footer: ShardFooter) -> tuple[pa.Table, ShardFooter] | None:
         if group >= parquet.num_row_groups:
             return None
         table = parquet.read_row_group(group, list(columns), use_threads=False)
-    return table.replace_schema_metadata(None), footer
+        return table.replace_schema_metadata(None), footer
+
+    return _read(files, key, read)
 
 
 def read_footer(files: StoreFiles, key: ShardKey) -> ShardFooter:
     """Raises CorruptStoreError as `read_data` does."""
-    try:
-        parquet, footer = _open(files, key, whole=False)
-    except (pa.ArrowInvalid, OSError) as e:
-        raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
-    parquet.close(force=True)
-    return footer
+    return _read(files, key, lambda _, footer: footer)
 
 
-@contextmanager
-def _opened(files: StoreFiles, key: ShardKey) -> Iterator[tuple[pq.ParquetFile, ShardFooter]]:
-    """A data file to be read in part; faults are CorruptStoreError."""
-    try:
-        parquet, footer = _open(files, key, whole=False)
-        with parquet:
-            yield parquet, footer
-    except (pa.ArrowInvalid, OSError) as e:
-        raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
+def _read(
+    files: StoreFiles,
+    key: ShardKey,
+    read: Callable[[pq.ParquetFile, ShardFooter], T],
+    *,
+    whole: bool = False,
+    checksums: bool = False,
+) -> T:
+    """What ``read`` makes of a data file. Faults of the file are CorruptStoreError; those of the way to it are tried
+    again, and then say what to do about them."""
+
+    def attempt() -> T:
+        try:
+            parquet, footer = _open(files, key, whole=whole, checksums=checksums)
+            with parquet:
+                return read(parquet, footer)
+        except (pa.ArrowInvalid, OSError) as e:
+            if isinstance(e, pa.ArrowInvalid) or _is_of_the_file(files, e):
+                raise CorruptStoreError(f"{files.url}/{data_name(key)}: {type(e).__name__}: {e}") from e
+            raise
+
+    return files.retried(attempt)
+
+
+def _is_of_the_file(files: StoreFiles, error: OSError) -> bool:
+    """Arrow's words on damage are an OSError without a number or a cause; a client of an object store gives one."""
+    if files.is_local or isinstance(error, FileNotFoundError):
+        return True
+    return (
+        error.errno is None
+        and error.__cause__ is None
+        and not isinstance(error, TimeoutError | ConnectionError)
+    )
 
 
 def _open(

@@ -73,22 +73,22 @@ class StoreFiles:
         return f"{self.path}/{rel}" if rel else self.path
 
     def exists(self, rel: str) -> bool:
-        return bool(self._retry(lambda: self.fs.exists(self.at(rel))))
+        return bool(self.retried(lambda: self.fs.exists(self.at(rel))))
 
     def read(self, rel: str) -> bytes:
         """Bytes of a file, of one moment. Raises FileNotFoundError where there is none."""
         # s3fs reads large objects in several requests, between which they may be replaced, unless told not
         # to.
         options = {"max_concurrency": 1} if self._is_s3 else {}
-        return bytes(self._retry(lambda: self.fs.cat_file(self.at(rel), **options)))
+        return bytes(self.retried(lambda: self.fs.cat_file(self.at(rel), **options)))
 
     def open(self, rel: str) -> Any:
         """A seekable binary file for ranged reads; they raise an OSError where it was replaced since."""
         options = {} if self.is_local else {"cache_type": "none"}
-        return self._retry(lambda: self.fs.open(self.at(rel), "rb", **options))
+        return self.retried(lambda: self.fs.open(self.at(rel), "rb", **options))
 
     def size(self, rel: str) -> int:
-        return int(self._retry(lambda: self.fs.size(self.at(rel))))
+        return int(self.retried(lambda: self.fs.size(self.at(rel))))
 
     def sizes(self, rel: str) -> dict[str, int]:
         """Size in bytes of each file in a folder, by name; empty where there is no such folder."""
@@ -106,7 +106,7 @@ class StoreFiles:
                 return []
             return [(i["name"].rstrip("/").rsplit("/", 1)[-1], i["size"]) for i in found if i["type"] == kind]
 
-        return self._retry(listed)
+        return self.retried(listed)
 
     def list(self, rel: str) -> list[str]:
         """Names (not paths) of the files in a folder, sorted; empty where there is no such folder."""
@@ -139,7 +139,7 @@ class StoreFiles:
             except FileNotFoundError:
                 pass
 
-        self._retry(remove)
+        self.retried(remove)
 
     def sweep_tmp(self, older_than_seconds: float) -> int:
         """Delete what killed writers left under ``tmp/``; number of files deleted. Only for local stores."""
@@ -185,11 +185,18 @@ class StoreFiles:
 
     def _put(self, attempt: Callable[[], T]) -> T:
         try:
-            return self._retry(attempt)
+            return self.retried(attempt)
         except FileNotFoundError as e:  # of the folder or bucket: the file itself is being made
             raise remedy(self.url, e) from e
 
-    def _retry(self, attempt: Callable[[], T]) -> T:
+    def retried(self, attempt: Callable[[], T]) -> T:
+        """What ``attempt`` returns, which reads of this place by itself (`open`); faults that may pass are tried again.
+
+        Raises
+        ------
+        RetryableError, SettingsError
+            As `pipeline.store.faults.remedy` says of what did not pass.
+        """
         for pause in _pauses():
             try:
                 return attempt()

@@ -101,6 +101,12 @@ class ShardStore:
             raise StoreError(f"no store at {files.url}: there is no {SPEC_FILE} in it") from None
         return cls(files, document)
 
+    def reword(self, spec: Mapping[str, Any]) -> None:
+        """Replace what ``spec.json`` says of the store; the fingerprint, and what it stands for, stay."""
+        document = replace(self.document, spec=dict(spec))
+        self.files.put_over(SPEC_FILE, document.to_json())
+        self.document = document
+
     @staticmethod
     def is_store(url: str) -> bool:
         return StoreFiles(url).exists(SPEC_FILE)

@@ -28,7 +28,7 @@ from pipeline.models import small3d
 from pipeline.store.data_files import data_name, encode_shard
 from pipeline.store.read import read
 from pipeline.store.shard_store import ShardStore
-from schemas.errors import ManifestError, ModelError, SettingsError, StoreError
+from schemas.errors import ManifestError, ModelError, SettingsError, SpecMismatchError, StoreError
 from schemas.frames import KeepSpec
 from schemas.model import ModelRef
 from schemas.student import TrainSpec
@@ -387,6 +387,51 @@ def test_a_teacher_that_says_what_it_learnt_from_is_believed(
     fresh: Callable[..., str], tmp_path: Path
 ) -> None:
     targets = fresh(teacher=ModelRef(factory=FACTORY, trained_on=("calibration",)))
+    with pytest.raises(SettingsError, match="the teacher's own training videos"):
+        distil([targets], str(tmp_path / "s"), TRAIN, OPTIONS)
+
+
+def test_teachers_whose_classes_stand_in_another_order_are_refused_whatever_they_are_called(
+    fresh: Callable[..., str], tmp_path: Path
+) -> None:
+    first = fresh(teacher=ModelRef(factory=FACTORY, classes=CLASSES))
+    second = teach(
+        str(tmp_path / "archive" / "m.csv"),
+        str(tmp_path / "out"),
+        tiny_spec(teacher=ModelRef(factory=FACTORY, classes=CLASSES[::-1])),
+        TeachOptions(name="other", batch_size=4, shard_clips=12, num_threads=1),
+    ).store.url
+    for classes in ((), CLASSES):
+        with pytest.raises(SettingsError, match="in another order"):
+            told = TRAIN.model_copy(update={"classes": classes})
+            distil([first, second], str(tmp_path / "s"), told, OPTIONS)
+
+
+def test_what_the_teacher_learnt_from_may_be_said_later(fresh: Callable[..., str], tmp_path: Path) -> None:
+    targets = fresh()
+    report = distil([targets], str(tmp_path / "s"), TRAIN, OPTIONS)
+    assert fresh(teacher=ModelRef(factory=FACTORY, trained_on=("calibration",))) == targets
+    assert fresh() == targets  # who says nothing takes nothing back
+    with pytest.raises(SettingsError, match="the teacher's own training videos"):
+        distil([targets], str(tmp_path / "s"), TRAIN, OPTIONS)
+    assert fresh(teacher=ModelRef(factory=FACTORY, trained_on=("test",))) == targets
+    told = distil([targets], str(tmp_path / "s"), TRAIN, OPTIONS)
+    assert told.url != report.url
+    known = pq.read_table(Path(told.url) / "predictions" / "test.parquet")["known_to_teacher"]
+    assert known.to_pylist() == [True] * len(known)
+    assert "teacher_accuracy" not in told.about["evaluation"]["test"]["metrics"]
+    assert "teacher_accuracy" in report.about["evaluation"]["test"]["metrics"]
+    assert fresh(teacher=ModelRef(factory=FACTORY, classes=CLASSES)) == targets
+    with pytest.raises(SpecMismatchError, match="calls the teacher's classes walk, run"):
+        fresh(teacher=ModelRef(factory=FACTORY, classes=CLASSES[::-1]))
+
+
+def test_clips_without_a_split_are_train_for_the_teacher_too(
+    fresh: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "archive").mkdir()
+    make_manifest(tmp_path / "archive", splits=("", "", "test"))
+    targets = fresh(teacher=ModelRef(factory=FACTORY, trained_on=("train",)))
     with pytest.raises(SettingsError, match="the teacher's own training videos"):
         distil([targets], str(tmp_path / "s"), TRAIN, OPTIONS)
 

@@ -100,6 +100,18 @@ def test_a_group_in_two_splits_is_refused_and_one_without_a_split_is_not() -> No
         build(bad, {"x": FILE_A, "y": FILE_B})
 
 
+def test_segments_of_a_file_in_two_splits_are_refused_unless_they_have_groups_of_their_own() -> None:
+    def segments(first: str | None, second: str | None) -> pa.Table:
+        return entries_of(
+            entry("x", start_us=0, end_us=4 * US, split="train", group=first),
+            entry("x", start_us=4 * US, split="test", group=second),
+        )
+
+    with pytest.raises(ManifestError, match=r"file 'x' is in the splits 'test' and 'train' \(1 such"):
+        build(segments(None, None), {"x": FILE_A})
+    assert len(build(segments("a", "b"), {"x": FILE_A})) == 2
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([None, "a", "b"])), min_size=1, max_size=12))
 def test_merging_keeps_each_uri_once_and_refuses_just_what_contradicts(

@@ -19,6 +19,7 @@ from pipeline.metrics import (
     brier,
     ece,
     interval,
+    interval_around,
     nll,
     risk_coverage,
 )
@@ -116,3 +117,26 @@ def test_no_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         accuracy(np.zeros(0, np.bool_))
     assert all(map(math.isnan, interval(np.array([np.nan]))))
+
+
+def test_the_interval_of_a_calibration_error_holds_its_value_and_is_as_wide_as_it_spreads() -> None:
+    """Percentiles of the draws lie above it in every third case."""
+    rng, found, spread, below = np.random.default_rng(0), [], [], 0
+    for _ in range(40):
+        confidence = rng.uniform(0.5, 1, 400)
+        right = rng.random(400) < confidence
+        value = ece(confidence, right)
+        draws = bootstrap(lambda at, c=confidence, r=right: ece(c[at], r[at]), np.arange(400), num_draws=60)
+        low, high = interval_around(value, draws)
+        assert 0 <= low <= value <= high
+        found.append(value)
+        spread.append((high - low) / (2 * 1.96))
+        below += value < interval(draws)[0]
+    assert below > 5
+    assert np.mean(spread) == pytest.approx(np.std(found), rel=0.5)
+
+
+def test_one_group_says_nothing_of_the_spread() -> None:
+    draws = bootstrap(lambda at: float(len(at)), np.zeros(5), num_draws=7)
+    assert len(draws) == 7 and np.isnan(draws).all()
+    assert all(math.isnan(x) for x in (*interval(draws), *interval_around(0.5, draws)))

@@ -48,6 +48,14 @@ def test_a_better_quality_is_larger_and_nearer() -> None:
     assert sizes == sorted(sizes) and errors == sorted(errors, reverse=True)
 
 
+@pytest.mark.parametrize("quality", [30, 75, 90, 95, 100])
+@pytest.mark.parametrize("size", [16, 64, 112, 224])
+def test_noise_is_kept_at_any_size_and_quality(size: int, quality: int) -> None:
+    before = np.random.default_rng(size).integers(0, 256, (8, size, size, 3), np.uint8)
+    after = decode_sheet(encode_sheet(before, quality), 8)
+    assert np.abs(after.astype(int) - before).mean() < (80 if quality < 50 else 45)
+
+
 def test_colours_keep_their_place() -> None:
     before = np.zeros((2, 16, 16, 3), np.uint8)
     before[0, :, :, 0], before[1, :, :, 2] = 200, 200

@@ -24,6 +24,8 @@ def predictions(num_clips: int = 60, *, labelled: bool = True, seed: int = 0) ->
         "start_us": np.arange(num_clips),
         "end_us": np.arange(num_clips) + 1,
         "group": (np.arange(num_clips) // 4).astype(np.uint64),
+        "fitted": np.zeros(num_clips, np.bool_),
+        "known_to_teacher": np.zeros(num_clips, np.bool_),
         "label": pa.array(label, pa.int32(), mask=np.full(num_clips, not labelled)),
         "teacher_top1": np.where(np.arange(num_clips) % 5 == 0, (label + 1) % 3, label),
         "teacher_msp": np.full(num_clips, 0.9),
@@ -62,7 +64,7 @@ def test_intervals_are_wider_where_there_is_less() -> None:
 
 
 def test_without_labels_agreement_is_what_is_judged() -> None:
-    found = evaluate(predictions(labelled=False), num_draws=20)
+    found = evaluate(predictions(labelled=False), by_label=False, num_draws=20)
     assert "accuracy" not in found.metrics and "teacher_right_auroc" not in found.metrics
     assert {"agreement", "kl", "ece", "student_right_auroc"} <= found.metrics.keys()
 
@@ -70,6 +72,35 @@ def test_without_labels_agreement_is_what_is_judged() -> None:
 def test_a_video_is_right_where_the_mean_of_its_clips_is() -> None:
     probs = np.array([[0.6, 0.4], [0.1, 0.9], [0.9, 0.1]])
     assert video_rights(probs, np.array([1, 1, 1]), np.array([0, 0, 1])).tolist() == [True, False]
+
+
+def marked(table: pa.Table, name: str, rows: np.ndarray) -> pa.Table:
+    at = table.schema.get_field_index(name)
+    return table.set_column(at, table.schema.field(at), pa.array(rows))
+
+
+def test_heads_are_not_judged_where_they_were_fitted_nor_the_teacher_on_its_own_videos() -> None:
+    table = predictions()
+    first = np.arange(60) < 32
+    rest = evaluate(table.slice(32), num_draws=20)
+    fitted = evaluate(marked(table, "fitted", first), num_draws=20)
+    for name in ("student_right_auroc", "teacher_right_ece", "teacher_right_auroc_of_teacher_msp"):
+        assert fitted.metrics[name].value == rest.metrics[name].value
+    assert fitted.metrics["accuracy"].value == evaluate(table, num_draws=20).metrics["accuracy"].value
+    known = evaluate(marked(table, "known_to_teacher", first), num_draws=20)
+    for name in ("teacher_accuracy", "teacher_right_ece"):
+        assert known.metrics[name].value == rest.metrics[name].value
+    assert (
+        known.metrics["student_right_ece"].value
+        == evaluate(table, num_draws=20).metrics["student_right_ece"].value
+    )
+    nowhere = evaluate(marked(table, "known_to_teacher", np.ones(60, np.bool_)), num_draws=20).metrics
+    assert "teacher_accuracy" not in nowhere and "teacher_right_auroc" not in nowhere
+
+
+def test_one_group_has_no_interval() -> None:
+    metric = evaluate(predictions(4), num_draws=20).to_json()["metrics"]["accuracy"]
+    assert metric["value"] is not None and metric["low"] is None and metric["high"] is None
 
 
 def test_it_repeats_and_refuses_nothing() -> None:

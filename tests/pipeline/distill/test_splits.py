@@ -55,6 +55,39 @@ def test_each_fold_is_the_test_once_and_groups_stay_together() -> None:
     assert (tested == 1).all()
 
 
+@given(st.integers(3, 30), st.integers(0, 50))
+def test_small_sets_hold_out_a_group_for_each_at_least(num_groups: int, seed: int) -> None:
+    rows = 2 * num_groups
+    role_R = roles((), np.full(rows, -1), groups(num_groups, 2, seed), np.ones(rows, np.bool_))
+    assert {Role.TRAIN, Role.VAL, Role.CALIBRATION} == set(role_R.tolist())
+
+
+def test_too_few_groups_are_refused() -> None:
+    with pytest.raises(SettingsError, match="2 groups of videos are too few to hold out val and calibration"):
+        roles((), np.full(8, -1), groups(2, 4), np.ones(8, np.bool_))
+    with pytest.raises(SettingsError, match="fold 3 of 5 holds no clip"):
+        roles((), np.full(6, -1), groups(3, 2), np.ones(6, np.bool_), held_out=(3, 5))
+
+
+def test_a_further_group_moves_few_of_the_others() -> None:
+    group_R = groups(400, 1)
+    before, after = (roles((), np.full(n, -1), group_R[:n], np.ones(n, np.bool_)) for n in (399, 400))
+    assert (before != after[:399]).sum() <= 2
+
+
+def test_folds_do_not_hang_on_rows_that_are_not_usable() -> None:
+    group_R, usable = groups(40, 2), np.ones(80, np.bool_)
+    plain = roles((), np.full(80, -1), group_R, usable, held_out=(1, 5))
+    more = roles(
+        (),
+        np.full(82, -1),
+        np.append(group_R, [np.uint64(0)] * 2),
+        np.append(usable, [False] * 2),
+        held_out=(1, 5),
+    )
+    assert (more[:80] == plain).all()
+
+
 def test_rows_that_are_not_usable_have_no_role() -> None:
     usable = np.arange(100) % 2 == 0
     role_R = roles(("train", "val", "calibration"), np.zeros(100, int), groups(100, 1), usable)

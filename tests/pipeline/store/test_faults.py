@@ -10,9 +10,11 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 from s3fs.errors import translate_boto_error
 
 from pipeline.store import files as files_module
+from pipeline.store.data_files import data_name, read_data, read_footer, read_group, read_groups
 from pipeline.store.faults import is_taken
 from pipeline.store.files import StoreFiles
-from schemas.errors import RetryableError, SettingsError
+from schemas.errors import CorruptStoreError, RetryableError, SettingsError
+from tests.pipeline.store.stores import finish, new_store
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +133,63 @@ def test_what_s3fs_raises_where_the_name_is_taken(s3_bucket: str) -> None:
 def test_digits_in_a_message_are_not_a_status() -> None:
     assert not is_taken(client_error("InternalError", 500, "cannot store g0001-000412: PreconditionFailed"))
     assert is_taken(client_error("PreconditionFailed", 412)) and is_taken(FileExistsError("…"))
+
+
+class Breaking:
+    """``open`` of a server whose ranged reads fail some times."""
+
+    def __init__(self, files: StoreFiles) -> None:
+        self._open, self.calls = files.open, 0
+        self.faults: list[Exception] = []
+
+    def __call__(self, rel: str) -> Any:
+        file = self._open(rel)
+        plain = file.read
+
+        def read(length: int = -1) -> bytes:
+            self.calls += 1
+            if self.faults:
+                raise self.faults.pop(0)
+            return bytes(plain(length))
+
+        file.read = read
+        return file
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    "fault", [*PASSING[:2], TimeoutError("read timed out"), ConnectionResetError("reset")]
+)
+def test_a_read_in_part_that_fails_in_passing_is_tried_again(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    store = new_store(s3_bucket, 2)
+    (key,) = finish(store)
+    server = Breaking(store.files)
+    monkeypatch.setattr(store.files, "open", server)
+    server.faults = [fault, fault]
+    found = read_group(store.files, key, 0, ["video_id"])
+    assert found is not None and found[0].num_rows == 4
+    assert not server.faults and server.calls > 2
+    for read in (
+        lambda: read_group(store.files, key, 0, ["video_id"]),
+        lambda: read_groups(store.files, key, ["video_id"]),
+        lambda: read_data(store.files, key, ["video_id"]),
+        lambda: read_footer(store.files, key),
+    ):
+        server.faults = [fault] * 100
+        with pytest.raises(RetryableError, match="run again"):
+            read()
+
+
+@pytest.mark.s3
+def test_a_torn_file_is_damage_and_not_tried_again(s3_bucket: str) -> None:
+    store = new_store(s3_bucket, 2)
+    (key,) = finish(store)
+    data = store.files.read(data_name(key))
+    store.files.put_over(data_name(key), data[: len(data) // 2])
+    for columns in (None, ["video_id"]):
+        with pytest.raises(CorruptStoreError):
+            read_data(store.files, key, columns)
+    with pytest.raises(CorruptStoreError):
+        read_group(store.files, key, 0, ["video_id"])
