@@ -48,6 +48,7 @@ from pipeline.distill.snapshot import Snapshot, take_snapshot
 from pipeline.distill.splits import Role, folds, roles
 from pipeline.distill.student import Trunk
 from pipeline.distill.targets import TargetReader
+from pipeline.models.memory import keep_freed_memory
 from pipeline.models.teacher import Teacher
 from pipeline.store.shard_store import ShardStore
 from pipeline.uncertainty import softmax
@@ -252,6 +253,8 @@ def main() -> None:
     look.add_argument("student", type=Path)
     look.add_argument("--clips", type=int, default=1000)
     args = parser.parse_args()
+    if args.command != "prepare":  # that runs on Ray, whose workers do so by themselves
+        keep_freed_memory()
     if args.command == "prepare":
         prepare(args.archive, args.out)
     elif args.command == "fidelity":

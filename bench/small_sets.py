@@ -4,9 +4,9 @@
     python -m bench.small_sets interaction MANIFEST OUT           # teacher: nested probes over an image network
     python -m bench.small_sets accuracy OUT [--epochs 30]         # 5 folds, 3 seeds, both arms
 
-No clip is judged by a student, nor its target given by a probe, that saw its group; probes that give the targets of what a
-student learns from saw the labels of its val and calibration groups. These sets are small: what their intervals do not
-say is not said. Run again to continue."""
+No clip is judged by a student, nor its target given by a probe, that saw its group; probes that give the targets of
+what a student learns from saw the labels of its val and calibration groups. These sets are small: what their intervals
+do not say is not said. Run again to continue."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from jobs.frames import keep_frames
 from jobs.runners import runner_for
 from jobs.teach import TeachOptions, teach
 from pipeline.distill.snapshot_words import group_hashes
+from pipeline.models.memory import keep_freed_memory
 from pipeline.store.read import read
 from schemas.clip import ClipSpec
 from schemas.cluster import RayOptions
@@ -138,6 +139,8 @@ def main() -> None:
     judge.add_argument("--student", default="tiny")
     judge.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     args = parser.parse_args()
+    if args.command == "accuracy":
+        keep_freed_memory()
     if args.command == "fight":
         fight(args.manifest, args.weights, args.out)
     elif args.command == "interaction":

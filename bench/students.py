@@ -15,6 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.models.inputs import to_input
+from pipeline.models.memory import keep_freed_memory
 from pipeline.models.student import build_student, for_classes
 from schemas.errors import ModelError
 from schemas.student import STUDENTS
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     device = torch.device(args.device)
     contenders = {}
     for name in STUDENTS:

@@ -9,6 +9,7 @@ from typing import Any
 from jobs.distill import DistilOptions, DistilReport, distil
 from pipeline.distill.loop import OnTrainProgress
 from pipeline.distill.ranks import Ranks
+from pipeline.models.memory import keep_freed_memory
 from schemas.cluster import RayOptions
 from schemas.student import TrainSpec
 
@@ -42,4 +43,5 @@ def distil_on_workers(
 
 
 def _in_worker(ranks: Ranks, on_progress: OnTrainProgress, **arguments: Any) -> DistilReport:
+    keep_freed_memory()
     return distil(**arguments, on_progress=on_progress, ranks=ranks)

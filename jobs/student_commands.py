@@ -163,6 +163,7 @@ def distill(
     from jobs.distill_workers import distil_on_workers
     from jobs.tensorboard_log import tensorboard_log
     from jobs.training_console import training_display
+    from pipeline.models.memory import keep_freed_memory
 
     if num_threads is not None:
         at_least("--num-threads", num_threads, 1)
@@ -185,6 +186,7 @@ def distill(
             cluster = RayOptions(ray=ray, workers=str(workers), gpus_per_worker=no_gpu)
             report = distil_on_workers(targets, out, train, options, cluster, on_progress=show_all)
         else:
+            keep_freed_memory()
             report = distil(targets, out, train, options, on_progress=show_all)
     emit(
         {"student": report.url, **report.about}, as_json=as_json, text=_student_text(report.url, report.about)

@@ -35,6 +35,7 @@ class Held:
     msp_SN: Floats
     student_right_SN: NDArray[np.bool_]
     teacher_right_N: NDArray[np.bool_]
+    key_N: NDArray[np.str_]
     group_N: NDArray[np.uint64]
     group_V: NDArray[np.uint64]
 
@@ -48,6 +49,9 @@ def held(folders: Sequence[Sequence[str]], split: str = "test") -> Held:
         for of_seed in folders
     ]
     first = tables[0]
+    keys = first.select(["video_id", "start_us"])
+    if len(keys.group_by(["video_id", "start_us"]).aggregate([])) != len(keys):
+        raise ValueError("a clip was judged twice: folds were dealt anew in between")
     for table in tables:
         if not table.select(["video_id", "start_us"]).equals(first.select(["video_id", "start_us"])):
             raise ValueError("the students did not judge the same clips")
@@ -67,6 +71,12 @@ def held(folders: Sequence[Sequence[str]], split: str = "test") -> Held:
         msp_SN=np.array([p.max(1) for p in probs], np.float64),
         student_right_SN=np.array(rights),
         teacher_right_N=first["teacher_top1"].to_numpy() == label,
+        key_N=np.array(
+            [
+                f"{v} {t}"
+                for v, t in zip(first["video_id"].to_pylist(), first["start_us"].to_pylist(), strict=True)
+            ]
+        ),
         group_N=group,
         group_V=group[np.unique(video, return_index=True)[1]],
     )
@@ -85,7 +95,7 @@ def summary(name: str, arm: Held) -> list[str]:
     for what, values_SN, group in (
         ("clip accuracy", arm.right_SN, arm.group_N),
         ("video accuracy", arm.video_right_SV, arm.group_V),
-        ("KL from the teacher", arm.kl_SN, arm.group_N),
+        ("KL from the teacher, final phase and all", arm.kl_SN, arm.group_N),
     ):
         mean_N = values_SN.mean(axis=0)
         draws = metrics.bootstrap(lambda at, m=mean_N: float(m[at].mean()), group, num_draws=DRAWS)
@@ -113,7 +123,15 @@ def summary(name: str, arm: Held) -> list[str]:
 
 
 def paired(name: str, first: Held, second: Held) -> list[str]:
-    """First minus second, on the same draws."""
+    """First minus second, on the same draws.
+
+    Raises
+    ------
+    ValueError
+        If they were judged on other clips.
+    """
+    if not np.array_equal(first.key_N, second.key_N):
+        raise ValueError("the arms did not judge the same clips")
     lines = [f"{name}:"]
     for what, a_SN, b_SN, group in (
         ("clip accuracy, difference", first.right_SN, second.right_SN, first.group_N),

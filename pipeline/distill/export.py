@@ -26,6 +26,10 @@ def export_student(student: Student, shape_THW: tuple[int, int, int], path: Path
         If it cannot be exported, or says something else when it is.
     """
     student = student.cpu().eval()
+    for (
+        parameter
+    ) in student.parameters():  # kernels lie channels last while training; the file wants them plain
+        parameter.data = parameter.data.contiguous()
     generator = torch.Generator().manual_seed(0)
 
     def frames(num_clips: int) -> torch.Tensor:

@@ -163,6 +163,7 @@ def test_predictions_are_of_the_right_clips(shared: Path, tmp_path: Path) -> Non
         assert r["teacher_top1"] == truth["top1"] and CLASSES[r["label"]] == truth["label"]
 
 
+@pytest.mark.filterwarnings("error:No complete tensor")
 def test_the_exported_student_runs_with_torch_alone(shared: Path, tmp_path: Path) -> None:
     report = distil([targets_in(shared)], str(tmp_path), TRAIN, OPTIONS)
     code = (
