@@ -46,8 +46,8 @@ from pipeline.distill.loop import TrainProgress, TrainState
 from pipeline.distill.predict import run_over
 from pipeline.distill.snapshot import Snapshot, take_snapshot
 from pipeline.distill.splits import Role, folds, roles
-from pipeline.distill.student import Trunk
 from pipeline.distill.targets import TargetReader
+from pipeline.models.distilled import Trunk
 from pipeline.models.memory import keep_freed_memory
 from pipeline.models.teacher import Teacher
 from pipeline.store.shard_store import ShardStore

@@ -28,8 +28,8 @@ from pipeline.distill.loop import OnTrainProgress, Training, TrainState
 from pipeline.distill.ranks import ALONE, Ranks
 from pipeline.distill.snapshot import Snapshot, digest_of, take_snapshot
 from pipeline.distill.splits import Role, roles
-from pipeline.distill.student import Trunk
 from pipeline.distill.targets import TargetReader
+from pipeline.models.distilled import Trunk
 from pipeline.models.student import build_student, shows_features
 from pipeline.models.teacher import pick_device
 from pipeline.models.weights import cache_folder, state_digest

@@ -12,11 +12,11 @@ from pipeline.distill.ranks import Ranks
 from pipeline.distill.snapshot import Snapshot
 from pipeline.distill.splits import Role, role_of
 from pipeline.distill.targets import check_readable
-from pipeline.known import Bools
 from pipeline.models.student import for_classes
 from pipeline.store.files import StoreFiles
 from pipeline.store.kinds import FRAMES, TARGETS
 from pipeline.store.shard_store import ShardStore
+from schemas.arrays import Bools
 from schemas.clip import ClipSpec
 from schemas.errors import SettingsError
 from schemas.frames import FrameSpec

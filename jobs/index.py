@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.catalog import build_catalog, item_ids, items_to_hash, sampled_collisions, true_file_ids
 from pipeline.identity import item_id
-from pipeline.known import U64, Bools, hash_text, ids_of
+from pipeline.known import hash_text, ids_of
 from pipeline.local_runner import LocalRunner
 from pipeline.manifest import read_entries, with_tokens
 from pipeline.plan import ShardFiller, auto_shard_clips, stratified_sample
@@ -26,6 +26,7 @@ from pipeline.store.read import failures, read, write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.probe import ProbeTask
 from pipeline.video.frame_source import LocalFrameSource
+from schemas.arrays import U64, Bools
 from schemas.errors import RetryableError, SettingsError
 from schemas.spec import fingerprint_of
 from schemas.video import ENTRIES_SCHEMA

@@ -196,9 +196,10 @@ def distill(
 
 def _student_text(url: str, about: Mapping[str, Any]) -> str:
     clips = ", ".join(f"{n} to {what}" for what, n in about["clips"].items() if n)
+    then = ", final phase from there" if about["train"]["final_epochs"] else ""
     lines = [
         f"{about['parameters']:,} parameters; clips: {clips}; trained in {about['train_seconds']:.0f} s, best after "
-        f"epoch {about['best_epoch'] + 1}",
+        f"epoch {about['best_epoch'] + 1}{then}",
     ]
     for split, found in about["evaluation"].items():
         lines.append(

@@ -20,15 +20,11 @@ from numpy.typing import NDArray
 
 from pipeline.store.plan_files import PlanFile
 from pipeline.store.shard_store import ShardStore
+from schemas.arrays import I64, U32, U64, Bools
 from schemas.video import VIDEOS_SCHEMA
 
 ABOUT = ("label", "split", "group")
 _BLOCK = 1 << 16
-
-U32 = NDArray[np.uint32]
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 def _no_rows(positions_P: I64) -> pa.Table:

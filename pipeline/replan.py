@@ -17,19 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.known import (
-    ABOUT,
-    I64,
-    Bools,
-    Known,
-    about_of,
-    files_of,
-    hash_text,
-    id_array,
-    ids_of,
-    known_videos,
-)
+from pipeline.known import ABOUT, Known, about_of, files_of, hash_text, id_array, ids_of, known_videos
 from pipeline.plan import Batches, ShardFiller, auto_shard_clips, video_clips, with_work
+from schemas.arrays import I64, Bools
 from schemas.clip import ClipSpec
 from schemas.video import VIDEOS_SCHEMA
 

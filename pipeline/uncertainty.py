@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Float32 = NDArray[np.float32]
+from schemas.arrays import Float32
 
 
 def logsumexp(logits_NK: Float32, temperature: float = 1.0) -> Float32:

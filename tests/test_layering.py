@@ -130,8 +130,15 @@ FORBIDDEN = {
     "pipeline.uncertainty": ("pipeline.", "torch", "av"),
     "pipeline.metrics": ("pipeline.", "torch", "av"),
     "pipeline.video": ("pipeline.tasks", "pipeline.models", "pipeline.store", "pipeline.select"),
-    "pipeline.models": ("pipeline.tasks", "pipeline.video", "pipeline.store", "pipeline.select"),
-    "pipeline.tasks": ("pipeline.store", "jobs"),
+    "pipeline.models": (
+        "pipeline.tasks",
+        "pipeline.distill",
+        "pipeline.video",
+        "pipeline.store",
+        "pipeline.select",
+    ),
+    "pipeline.tasks": ("pipeline.store", "pipeline.distill", "jobs"),
+    "pipeline.distill": ("pipeline.tasks", "pipeline.video", "pipeline.select", "jobs"),
     "pipeline": ("ray",),
     "schemas": ("ray", "torch", "av", "fsspec", "pipeline"),
 }

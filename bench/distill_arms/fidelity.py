@@ -12,9 +12,9 @@ import torch
 from bench.distill_arms.online import OnlineLoader
 from bench.distill_arms.residual import kl
 from pipeline.distill.snapshot import Snapshot
-from pipeline.known import I64
 from pipeline.sheets import decode_sheet, encode_sheet
 from pipeline.uncertainty import softmax
+from schemas.arrays import I64
 
 QUALITIES = (30, 50, 70, 80, 90, 95)
 _BATCH = 32

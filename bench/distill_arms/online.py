@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from pipeline.distill.loader import Batch, Loader
 from pipeline.distill.order import Window
 from pipeline.distill.targets import TargetReader
-from pipeline.known import I64
 from pipeline.models.teacher import Teacher
 from pipeline.sheets import decode_sheet, encode_sheet
 from pipeline.store.read import scan
 from pipeline.store.shard_store import ShardStore
 from pipeline.uncertainty import softmax
 from pipeline.video.pyav import PyAVDecoder
+from schemas.arrays import I64
 from schemas.clip import ClipSpan, sample_times
 from schemas.frames import FrameSpec
 from schemas.targets import TargetSpec

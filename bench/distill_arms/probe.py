@@ -21,11 +21,12 @@ from jobs.planning import add_videos
 from jobs.teach import open_targets
 from pipeline.distill.splits import folds
 from pipeline.frames import FrameSource, NoFrames
-from pipeline.known import U64, videos_in_force
+from pipeline.known import videos_in_force
 from pipeline.local_runner import LocalRunner
 from pipeline.models.frame_student import build as image_network
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.targets_table import target_table
+from schemas.arrays import U64
 from schemas.clip import clip_spans
 from schemas.shard import Shard, ShardResult
 from schemas.targets import TargetSpec

@@ -11,8 +11,8 @@ from torch import nn
 from pipeline.distill.loader import Augmentation, Loader
 from pipeline.distill.loop import OnTrainProgress, Training
 from pipeline.distill.snapshot import Snapshot
-from pipeline.known import Bools
 from pipeline.models.student import build_student, for_classes
+from schemas.arrays import Bools
 from schemas.frames import FrameSpec
 from schemas.model import ModelRef
 from schemas.student import TrainSpec

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.distill.student import Student
+from pipeline.models.distilled import Student
 from schemas.errors import ModelError
 
 TOLERANCE = 1e-3

@@ -25,9 +25,9 @@ from pipeline.distill.heads import Fitted, fit_head, uses_features
 from pipeline.distill.loader import Loader
 from pipeline.distill.predict import run_over, write_predictions
 from pipeline.distill.splits import Role, in_order_of_hash
-from pipeline.distill.student import Student, Trunk
 from pipeline.distill.targets import TargetReader
-from pipeline.known import I64, U64, Bools
+from pipeline.models.distilled import Student, Trunk
+from schemas.arrays import I64, U64, Bools
 from schemas.errors import SettingsError
 
 log = logging.getLogger("locum.distill")

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from pipeline.distill.loader import Batch, Loader
 from pipeline.distill.objective import distillation_loss, first_of
-from pipeline.known import I64, Bools
 from pipeline.models.inputs import to_input, to_logits
+from schemas.arrays import I64, Bools
 from schemas.model import InputSpec
 from schemas.student import TrainSpec
 

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from pipeline.distill.order import Blocks, Window, draws, epoch_windows, num_steps
 from pipeline.distill.ranks import ALONE, Ranks
 from pipeline.distill.targets import TargetReader
-from pipeline.distill.windows import Float32, joined_to_next, shifted
-from pipeline.known import I64, Bools
+from pipeline.distill.windows import joined_to_next, shifted
 from pipeline.sheets import decode_sheet
 from pipeline.store.data_files import read_group
 from pipeline.store.shard_store import ShardStore
+from schemas.arrays import I64, Bools, Float32
 from schemas.errors import CorruptStoreError
 from schemas.frames import FrameSpec
 

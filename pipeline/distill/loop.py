@@ -33,8 +33,8 @@ from pipeline.distill.loader import Augmentation, Batch, Loader
 from pipeline.distill.objective import distillation_loss, sharpening_loss
 from pipeline.distill.order import num_steps
 from pipeline.distill.ranks import ALONE, Ranks
-from pipeline.known import Bools
 from pipeline.models.inputs import to_input, to_logits
+from schemas.arrays import Bools
 from schemas.errors import ModelError
 from schemas.model import InputSpec
 from schemas.student import TrainSpec

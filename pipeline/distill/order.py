@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.known import I64, Bools
+from schemas.arrays import I64, Bools
 
 _WINDOWS, _ROWS, _DRAWS = range(3)
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from pipeline.distill.loader import Loader
 from pipeline.distill.targets import TargetReader
-from pipeline.known import I64, Bools
-from pipeline.uncertainty import Float32, softmax
+from pipeline.uncertainty import softmax
+from schemas.arrays import I64, Bools, Float32
 
 Frames = NDArray[np.uint8]
 _BATCH = 64

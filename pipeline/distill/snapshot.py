@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from pipeline.distill.snapshot_rows import lay_out_rows
 from pipeline.distill.snapshot_targets import fill_targets
 from pipeline.distill.snapshot_words import Words
-from pipeline.known import I64, Bools
 from pipeline.store.shard_store import ShardStore
+from schemas.arrays import I64, Bools
 from schemas.errors import RetryableError, SettingsError
 from schemas.shard import ShardKey
 from schemas.spec import fingerprint_of

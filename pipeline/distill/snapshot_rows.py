@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.known import I64, Bools, ids_of
+from pipeline.known import ids_of
 from pipeline.store.data_files import read_groups
 from pipeline.store.shard_store import ShardStore
+from schemas.arrays import I64, Bools
 from schemas.errors import RetryableError
 
 ROW = np.dtype(

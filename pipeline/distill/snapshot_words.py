@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.known import U64, hash_text
+from pipeline.known import hash_text
+from schemas.arrays import U64
 from schemas.errors import ManifestError, SettingsError
 
 _SHOWN_LABELS = 5

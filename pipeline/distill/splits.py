@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.known import U64
+from schemas.arrays import U64
 from schemas.errors import SettingsError
 
 

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.distill.snapshot import Snapshot, Teacher
-from pipeline.distill.windows import Float32
-from pipeline.known import I64
 from pipeline.uncertainty import softmax
+from schemas.arrays import I64, Float32
 from schemas.errors import SettingsError
 from schemas.targets import TOP_K_TEMPERATURES
 

@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.known import Bools
-
-Float32 = NDArray[np.float32]
+from schemas.arrays import Bools, Float32
 
 
 def joined_to_next(rows_R: NDArray[Any], usable_R: Bools, length_us: int) -> Bools:

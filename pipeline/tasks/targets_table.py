@@ -9,13 +9,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import uncertainty as un
+from schemas.arrays import Float32
 from schemas.errors import ModelError
 from schemas.targets import TOP_K_TEMPERATURES, UNCERTAINTY_COLUMNS, TargetSpec
 
 DERIVED_COLUMNS = ("top1", *UNCERTAINTY_COLUMNS)
 
 
-def derived_columns(logits_NK: un.Float32, video_N: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def derived_columns(logits_NK: Float32, video_N: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """Columns that follow from dense logits alone; each (N,)."""
     probs = un.softmax(logits_NK)
     return {
@@ -29,7 +30,7 @@ def derived_columns(logits_NK: un.Float32, video_N: NDArray[np.int64]) -> dict[s
 
 
 def target_table(
-    spec: TargetSpec, keys: dict[str, list[Any]], logits_NSK: un.Float32, extra: dict[str, Any]
+    spec: TargetSpec, keys: dict[str, list[Any]], logits_NSK: Float32, extra: dict[str, Any]
 ) -> pa.Table:
     """Rows of ``spec.table_schema()``.
 
@@ -83,7 +84,7 @@ def rederive(table: pa.Table) -> pa.Table:
     return table
 
 
-def _top_k(logits_NK: un.Float32, schema: pa.Schema) -> dict[str, Any]:
+def _top_k(logits_NK: Float32, schema: pa.Schema) -> dict[str, Any]:
     k = schema.field("topk_class").type.list_size
     order = np.argsort(-logits_NK, axis=1, kind="stable")[:, :k].astype(np.int32)
     values = np.take_along_axis(logits_NK, order, axis=1)
@@ -96,7 +97,7 @@ def _top_k(logits_NK: un.Float32, schema: pa.Schema) -> dict[str, Any]:
     return columns | {f"lse_t{t}": un.logsumexp(logits_NK, t) for t in TOP_K_TEMPERATURES}
 
 
-def _vectors(values_NK: un.Float32, kind: pa.FixedSizeListType) -> pa.FixedSizeListArray:
+def _vectors(values_NK: Float32, kind: pa.FixedSizeListType) -> pa.FixedSizeListArray:
     dtype = np.float16 if kind.value_type == pa.float16() else np.float32
     with np.errstate(over="ignore"):
         stored = values_NK.astype(dtype)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.distill.heads import ConfidenceHead, fit_head, uses_features
+from pipeline.distill.heads import fit_head, uses_features
 from pipeline.metrics import auroc
+from pipeline.models.confidence import ConfidenceHead
 
 
 def clips(

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from pipeline.distill.export import export_student
-from pipeline.distill.heads import ConfidenceHead
-from pipeline.distill.student import Student, Trunk
+from pipeline.models.confidence import ConfidenceHead
+from pipeline.models.distilled import Student, Trunk
 from pipeline.models.student import shows_features
 from schemas.errors import ModelError
 from schemas.model import InputSpec, ModelRef

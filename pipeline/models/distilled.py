@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from pipeline.distill.heads import ConfidenceHead
+from pipeline.models.confidence import ConfidenceHead
 from pipeline.models.inputs import to_input, to_logits
 from schemas.model import InputSpec
 
