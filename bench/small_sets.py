@@ -136,7 +136,7 @@ def main() -> None:
     judge = commands.add_parser("accuracy")
     judge.add_argument("out", type=Path)
     judge.add_argument("--epochs", type=int, default=30)
-    judge.add_argument("--student", default="tiny")
+    judge.add_argument("--student", default="frames")
     judge.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     args = parser.parse_args()
     if args.command == "accuracy":

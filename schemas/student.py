@@ -38,7 +38,7 @@ STUDENTS: dict[str, ModelRef] = {
 class TrainSpec(Spec):
     """How a student is trained; with the targets and frames, all that determines its weights."""
 
-    student: str = "tiny"
+    student: str = "frames"
     """The student: 'tiny', 'small', 'frames', 'lite', or who builds it: 'package.module:function',
     'path/to/file.py:function', 'torchvision:NAME', ... A factory is told ``num_classes``, where it takes that."""
     student_kwargs: Arguments = Field(default_factory=dict)

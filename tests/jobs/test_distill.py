@@ -38,6 +38,7 @@ from tests.tiny import FACTORY, make_video, tiny_spec
 SPLITS = ("train", "train", "train", "val", "calibration", "test")
 CLASSES = ("walk", "run", "sit", "jump", "lie")
 TRAIN = TrainSpec(
+    student="tiny",
     student_kwargs={"width": 4},
     epochs=3,
     final_epochs=1,
