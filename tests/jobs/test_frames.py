@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import run as locum
-from jobs.frames import FramesReport, keep_frames
+from jobs.frames import FramesReport, keep_frames, most_bytes
 from jobs.prune import prune
 from jobs.teach import TeachOptions, TeachReport, teach
 from pipeline.runner import RunSettings
@@ -22,7 +22,7 @@ from pipeline.store.verify import verify
 from pipeline.video.pyav import PyAVDecoder
 from schemas.clip import clip_spans
 from schemas.errors import SettingsError
-from schemas.frames import KeepSpec
+from schemas.frames import FrameSpec, KeepSpec
 from schemas.targets import DecodeSpec, ViewSpec
 from tests.tiny import make_archive, make_video, tiny_spec, write_manifest
 
@@ -146,7 +146,7 @@ def test_a_video_too_long_for_a_file_is_named_and_the_rest_kept(
     each = Counter(read(targets.store, ["uri"])["uri"].to_pylist())
     longest = max(each.values())
     long_ones = sorted(uri for uri, clips in each.items() if clips == longest)
-    clip_bytes = KEEP.num_frames * KEEP.width * KEEP.height // 2
+    clip_bytes = most_bytes(FrameSpec.of(tiny_spec(), KEEP))
     monkeypatch.setattr("jobs.frames._VIDEO_BYTES", (longest - 1) * clip_bytes)
     frames = kept(targets)
     found = [failure for _, failure in failures(frames.store)]
