@@ -2,7 +2,7 @@
 
     python -m bench.motion_archive ARCHIVE                    # first: some thousand synthetic videos
     python -m bench.distill prepare ARCHIVE OUT               # the demo's teacher over them, and kept frames
-    python -m bench.distill accuracy OUT [--epochs 30]        # labels against cache, 3 seeds, paired, by group
+    python -m bench.distill accuracy OUT [--epochs 8]         # labels against cache, 3 seeds, paired, by group
     python -m bench.distill online OUT [--share 0.1]          # cache against the teacher in the loop: cost and KL
     python -m bench.distill reading OUT                       # training from the cache, and by decoding video
     python -m bench.distill residual OUT                      # pooled targets against the teacher on the very window

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.distill import say, told
+from bench.distill import ARMS, say, told
 from bench.distill_arms.compare import held, paired, summary
 from bench.distill_arms.probe import nested_logits, write_targets
 from jobs.distill import DistilOptions, distil
@@ -105,23 +105,22 @@ def targets_of(out: Path, fold: int) -> str:
 
 def accuracy(out: Path, spec: TrainSpec, seeds: tuple[int, ...]) -> None:
     (frames,) = out.glob("frames-*")
-    arms = {"cache": spec, "labels alone": spec.model_copy(update={"label_weight": 1.0})}
     found = {}
-    for name, arm in arms.items():
+    for name, changes in ARMS.items():
         folders = []
         for seed in seeds:
             of_seed = []
             for fold in range(FOLDS):
                 say(f"{name}, seed {seed}, fold {fold}")
-                options = DistilOptions(name=name.replace(" ", "-"), frames=str(frames))
-                now = arm.model_copy(update={"seed": seed, "folds": FOLDS, "fold": fold})
+                options = DistilOptions(name=name, frames=str(frames))
+                now = spec.model_copy(update={**changes, "seed": seed, "folds": FOLDS, "fold": fold})
                 students = str(out / "students")
                 of_seed.append(distil([targets_of(out, fold)], students, now, options, on_progress=told).url)
             folders.append(of_seed)
         found[name] = held(folders)
     for name, arm_held in found.items():
         print("\n".join(summary(name, arm_held)))
-    print("\n".join(paired("cache against labels alone", found["cache"], found["labels alone"])))
+    print("\n".join(paired("cache against labels alone", found["cache"], found["labels-alone"])))
 
 
 def main() -> None:

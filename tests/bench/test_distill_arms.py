@@ -119,3 +119,12 @@ def test_arms_on_different_clips_are_refused(tmp_path: Path) -> None:
     other = predictions(tmp_path / "other", [True] * 6, [0.5] * 6)
     with pytest.raises(ValueError, match="same clips"):
         held([one, other])
+
+
+def test_a_clip_judged_twice_and_arms_on_other_clips_are_refused(tmp_path: Path) -> None:
+    one = predictions(tmp_path / "one", [True] * 8, [0.5] * 8)
+    fewer = predictions(tmp_path / "fewer", [True] * 6, [0.5] * 6)
+    with pytest.raises(ValueError, match="judged twice"):
+        held([one + one])
+    with pytest.raises(ValueError, match="the arms did not judge the same clips"):
+        paired("a against b", held([one]), held([fewer]))
