@@ -140,8 +140,8 @@ def _in_worker(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     ranks = Ranks(context.get_world_rank(), context.get_world_size())
     word, said_at, told = config["word"], 0.0, -1
-    if (before := ray.get(word.answer.remote())) is not None:
-        raise RuntimeError(f"this run has ended already: {before[1]}")
+    if ray.get(word.answer.remote()) is not None:  # an error of the last life, which would be the same again
+        return
 
     def say(progress: Any) -> None:
         nonlocal said_at, told
@@ -152,8 +152,8 @@ def _in_worker(config: dict[str, Any]) -> None:
 
     try:
         what = config["function"](ranks, say, **config["arguments"])
-    except LocumError as e:  # to start again would not help: it is said, and found when workers start again
+    except LocumError as e:  # to start again would not help: it is said, and workers that start again end at once
         ray.get(word.end.remote("raised", e))
-        raise
+        raise  # ends the others too, which may wait for this one
     if ranks.is_first:
         ray.get(word.end.remote("returned", what))

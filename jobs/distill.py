@@ -84,11 +84,7 @@ def distil(
     RetryableError
         If another process trains this student now.
     """
-    given = fitting_inputs(targets, spec, options.frames)
-    if spec.batch_size % ranks.world:
-        raise SettingsError(
-            f"a batch of {spec.batch_size} clips cannot be shared evenly by {ranks.world} workers"
-        )
+    given = fitting_inputs(targets, spec, options.frames, ranks.world)
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
     device = pick_device(options.device)

@@ -46,14 +46,18 @@ class Inputs:
         return self.frame_spec.clip.num_frames, view.height, view.width
 
 
-def fitting_inputs(targets: Sequence[str], spec: TrainSpec, frames_url: str | None) -> Inputs:
-    """The stores and the student, once they were seen to fit.
+def fitting_inputs(
+    targets: Sequence[str], spec: TrainSpec, frames_url: str | None, workers: int = 1
+) -> Inputs:
+    """The stores and the student, once they were seen to fit, also a batch to so many workers.
 
     Raises
     ------
     SettingsError
         If they do not; nothing was built.
     """
+    if spec.batch_size % workers:
+        raise SettingsError(f"a batch of {spec.batch_size} clips cannot be shared evenly by {workers} workers")
     stores = tuple(_open(url, TARGETS.name) for url in targets)
     frames = _frames_of(stores, frames_url)
     frame_spec = FrameSpec(**frames.document.spec)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobs.distill import DistilOptions, DistilReport, distil
+from jobs.distill_inputs import fitting_inputs
 from pipeline.distill.loop import OnTrainProgress
 from pipeline.distill.ranks import Ranks
 from pipeline.models.memory import keep_freed_memory
@@ -35,6 +36,7 @@ def distil_on_workers(
     from cluster.train import train_on_ray
 
     workers = cluster.worker_range[1] if cluster.worker_range else 1
+    fitting_inputs(targets, spec, options.frames, workers)  # what does not fit is said before Ray is started
     if options.num_threads is None:
         options = replace(options, num_threads=1)
     arguments: dict[str, Any] = {"targets": list(targets), "out": out, "spec": spec, "options": options}

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.tiny import make_archive
+
 MARK = "LOCUM_TEST_MARK"
 POISON = Path(__file__).parent / "poison"
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +28,11 @@ def ray_of_our_own() -> Iterator[None]:
         patch.setenv("OMP_NUM_THREADS", "1")
         with connect(RayOptions(ray="local"), object_store_bytes=700 << 20):
             yield
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_archive(tmp_path_factory.mktemp("archive"), 8)
 
 
 def marked(mark: str, name: str = "") -> list[psutil.Process]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from schemas.cluster import RayOptions
 from schemas.errors import SettingsError
 from schemas.model import InputSpec
 from schemas.student import TrainSpec
-from tests.jobs.test_distill import CLASSES, make, make_manifest, targets_in, weights
+from tests.jobs.distilling import CLASSES, make, make_manifest, targets_in, weights
 from tests.tiny import FACTORY
 
 SPEC = TrainSpec(
@@ -58,7 +59,14 @@ def test_two_workers_learn_what_one_learns(stores: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_what_is_wrong_is_said_by_its_own_name(stores: Path, tmp_path: Path) -> None:
+def test_what_a_worker_finds_wrong_is_said_by_its_own_name(stores: Path, tmp_path: Path) -> None:
+    nobody = SPEC.model_copy(update={"split_map": {"train": "test"}})
+    with pytest.raises(SettingsError, match="no usable clip is in a split"):
+        distil_on_workers([targets_in(stores)], str(tmp_path), nobody, DistilOptions(device="cpu"), TWO)
+
+
+def test_what_does_not_fit_is_said_before_ray_is_started(stores: Path, tmp_path: Path) -> None:
     odd = SPEC.model_copy(update={"batch_size": 9})
     with pytest.raises(SettingsError, match="9 clips cannot be shared evenly by 2"):
         distil_on_workers([targets_in(stores)], str(tmp_path), odd, DistilOptions(device="cpu"), TWO)
+    assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
