@@ -28,8 +28,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from bench.distill_arms.compare import held, paired, summary
+from bench.distill_arms.compare import against_online, held, paired, summary
 from bench.distill_arms.fidelity import fidelity as fidelity_table
 from bench.distill_arms.online import OnlineLoader, VideoLoader
 from bench.distill_arms.reading import reading as reading_table
@@ -123,8 +124,9 @@ class Run:
     name: str
     state: TrainState
     seconds: float
-    kl: float
-    accuracy: float
+    kl_N: NDArray[np.float64]
+    right_N: NDArray[np.float64]
+    """Of each held-out clip: divergence from the teacher; whether its label was found, NaN where it has none."""
 
     @property
     def clips_per_second(self) -> float:
@@ -158,13 +160,13 @@ def online(out: Path, spec: TrainSpec, share: float) -> None:
             )
         cache, live = runs
         total = cache.seconds + snapshot_seconds
-        print(f"{'':8s} {'seconds':>9s} {'clips/s':>9s} {'KL':>8s} {'agree':>7s}")
+        print(f"{'':8s} {'seconds':>9s} {'clips/s':>9s} {'KL':>8s} {'accuracy':>9s}")
         for run in runs:
-            print(
-                f"{run.name:8s} {run.seconds:9.1f} {run.clips_per_second:9.1f} {run.kl:8.4f} {run.accuracy:7.4f}"
-            )
-        ratios = f"cost ratio {live.seconds / total:.2f}; KL ratio {cache.kl / live.kl:.4f}"
-        print(f"snapshot {snapshot_seconds:.1f} s; {ratios}")
+            kl, accuracy = run.kl_N.mean(), np.nanmean(run.right_N)
+            print(f"{run.name:8s} {run.seconds:9.1f} {run.clips_per_second:9.1f} {kl:8.4f} {accuracy:9.4f}")
+        print(f"snapshot {snapshot_seconds:.1f} s; cost ratio {live.seconds / total:.2f}")
+        group_N = snapshot.rows_R["group"][test_R]
+        print("\n".join(against_online(cache.kl_N, live.kl_N, cache.right_N, live.right_N, group_N)))
 
 
 @contextmanager
@@ -220,13 +222,14 @@ def _train(
     state = training.run()
     seconds = time.perf_counter() - started
     trunk, at_one = Trunk(model.eval(), student.input, has_features=False), TargetReader(snapshot)
-    kls, agreed = [], []
+    kls, rights = [], []
     for rows, logits, _ in run_over(trunk, plain, test_R, torch.device("cpu")):
         p, q = at_one.dense(rows).astype(np.float64), softmax(logits).astype(np.float64)
         tiny = np.finfo(np.float32).tiny
         kls.append((p * (np.log(np.maximum(p, tiny)) - np.log(np.maximum(q, tiny)))).sum(axis=1))
-        agreed.append(p.argmax(axis=1) == q.argmax(axis=1))
-    return Run(name, state, seconds, float(np.concatenate(kls).mean()), float(np.concatenate(agreed).mean()))
+        label = snapshot.rows_R["label"][rows]
+        rights.append(np.where(label < 0, np.nan, q.argmax(axis=1) == label))
+    return Run(name, state, seconds, np.concatenate(kls), np.concatenate(rights))
 
 
 def main() -> None:

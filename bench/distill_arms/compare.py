@@ -141,3 +141,22 @@ def paired(name: str, first: Held, second: Held) -> list[str]:
         draws = metrics.bootstrap(lambda at, d=difference_N: float(d[at].mean()), group, num_draws=DRAWS)
         lines.append(line(what, float(difference_N.mean()), draws))
     return lines
+
+
+def against_online(
+    kl_N: Floats, online_kl_N: Floats, right_N: Floats, online_right_N: Floats, group_N: NDArray[np.uint64]
+) -> list[str]:
+    """A student from the cache beside one with the teacher in the loop: ratio of KLs, difference of accuracies
+    (``right_N`` is NaN where there is no label), with intervals by group."""
+
+    def ratio(at: NDArray[np.intp]) -> float:
+        return float(kl_N[at].mean() / online_kl_N[at].mean())
+
+    def difference(at: NDArray[np.intp]) -> float:
+        return float(np.nanmean(right_N[at]) - np.nanmean(online_right_N[at]))
+
+    every = np.arange(len(group_N))
+    return [
+        line(what, function(every), metrics.bootstrap(function, group_N, num_draws=DRAWS))
+        for what, function in (("KL, ratio", ratio), ("clip accuracy, difference", difference))
+    ]

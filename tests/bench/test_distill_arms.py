@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.distill_arms.compare import held, paired
+from bench.distill_arms.compare import against_online, held, paired
 from bench.distill_arms.online import OnlineLoader, VideoLoader
 from jobs.frames import keep_frames
 from jobs.teach import TeachOptions, teach
@@ -128,3 +128,11 @@ def test_a_clip_judged_twice_and_arms_on_other_clips_are_refused(tmp_path: Path)
         held([one + one])
     with pytest.raises(ValueError, match="the arms did not judge the same clips"):
         paired("a against b", held([one]), held([fewer]))
+
+
+def test_against_online_it_is_a_ratio_of_means_and_a_difference_where_there_are_labels() -> None:
+    kl_N, right_N = np.array([0.2, 0.4, 0.6, 0.8]), np.array([1.0, 0.0, np.nan, 1.0])
+    group_N = np.arange(4, dtype=np.uint64)
+    ratio, difference = against_online(kl_N, 2 * kl_N, right_N, np.array([0.0, 0.0, np.nan, 1.0]), group_N)
+    assert ratio.split()[2:] == ["0.5000", "[0.5000,", "0.5000]"]
+    assert difference.split()[3] == "0.3333"
