@@ -149,14 +149,19 @@ def against_online(
     """A student from the cache beside one with the teacher in the loop: ratio of KLs, difference of accuracies
     (``right_N`` is NaN where there is no label), with intervals by group."""
 
+    known_N = ~np.isnan(right_N)
+    gap_N = (right_N - online_right_N)[known_N]
+
     def ratio(at: NDArray[np.intp]) -> float:
         return float(kl_N[at].mean() / online_kl_N[at].mean())
 
     def difference(at: NDArray[np.intp]) -> float:
-        return float(np.nanmean(right_N[at]) - np.nanmean(online_right_N[at]))
+        return float(gap_N[at].mean())
 
-    every = np.arange(len(group_N))
     return [
-        line(what, function(every), metrics.bootstrap(function, group_N, num_draws=DRAWS))
-        for what, function in (("KL, ratio", ratio), ("clip accuracy, difference", difference))
+        line(what, function(np.arange(len(group))), metrics.bootstrap(function, group, num_draws=DRAWS))
+        for what, function, group in (
+            ("KL, ratio", ratio, group_N),
+            ("clip accuracy, difference", difference, group_N[known_N]),
+        )
     ]
