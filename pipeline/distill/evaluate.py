@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -90,7 +90,7 @@ def evaluate(
     has = label_N >= 0
     found: dict[str, Estimate] = {}
 
-    def add(name: str, statistic: Statistic, rows: NDArray[np.bool_]) -> None:
+    def add(name: str, statistic: Statistic, rows: NDArray[np.bool_], *, around: bool = False) -> None:
         chosen = np.flatnonzero(rows)
         if not len(chosen):
             return
@@ -98,7 +98,7 @@ def evaluate(
             lambda at: statistic(chosen[at]), group_N[chosen], num_draws=num_draws, seed=seed
         )
         value = statistic(chosen)
-        between = metrics.interval_around(value, draws) if name.endswith("ece") else metrics.interval(draws)
+        between = metrics.interval_around(value, draws) if around else metrics.interval(draws)
         found[name] = Estimate(value, *between)
 
     every = np.ones(len(label_N), np.bool_)
@@ -121,7 +121,7 @@ def evaluate(
         add("brier", lambda at: metrics.brier(probs_NK[at], label_N[at]), has)
     right_N = top1_N == (label_N if by_label else teacher_N)
     judged = has if by_label else every
-    add("ece", lambda at: metrics.ece(msp_N[at], right_N[at]), judged)
+    add("ece", lambda at: metrics.ece(msp_N[at], right_N[at]), judged, around=True)
     unseen = ~predictions["fitted"].to_numpy(zero_copy_only=False)
     own_N, of_teacher_N = (predictions[c].to_numpy() for c in ("student_right", "teacher_right"))
     _add_head(add, "student_right", own_N, msp_N, right_N, judged & unseen)
@@ -143,7 +143,12 @@ def evaluate(
     )
 
 
-Add = Callable[[str, Statistic, NDArray[np.bool_]], None]
+class Add(Protocol):
+    """Adds a metric of some rows; its interval is ``around`` the value, or between percentiles of the draws."""
+
+    def __call__(
+        self, name: str, statistic: Statistic, rows: NDArray[np.bool_], *, around: bool = ...
+    ) -> None: ...
 
 
 def _add_head(
@@ -162,7 +167,7 @@ def _add_head(
         lambda at: metrics.auroc(score_N[at], right_N[at]) - metrics.auroc(msp_N[at], right_N[at]),
         rows,
     )
-    add(f"{name}_ece", lambda at: metrics.ece(score_N[at], right_N[at]), rows)
+    add(f"{name}_ece", lambda at: metrics.ece(score_N[at], right_N[at]), rows, around=True)
     add(f"{name}_aurc", lambda at: metrics.aurc(score_N[at], right_N[at]), rows)
     add(f"{name}_augrc", lambda at: metrics.augrc(score_N[at], right_N[at]), rows)
 

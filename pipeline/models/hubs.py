@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,8 @@ import torch
 from pipeline.models.code_identity import code_of_distribution, code_of_module
 from pipeline.models.foreign import foreign_code
 from schemas.errors import ModelError
+
+_LOG = logging.getLogger(__name__)
 
 HUBS = ("torchvision", "timm", "transformers")
 """Prefixes of 'PREFIX:NAME' that are read here; each is also the name of the package to install."""
@@ -60,10 +63,33 @@ def _torchvision(package: ModuleType, name: str, pretrained: bool) -> Callable[.
     models = importlib.import_module("torchvision.models")
     _check_name("torchvision", name, models.list_models())
 
-    def build(**kwargs: Any) -> object:
-        return models.get_model(name, **{"weights": "DEFAULT" if pretrained else None, **kwargs})
+    def build(num_classes: int | None = None, **kwargs: Any) -> object:
+        given = {"weights": "DEFAULT" if pretrained else None, **kwargs}
+        if given["weights"] is None:
+            return models.get_model(
+                name, **given, **({} if num_classes is None else {"num_classes": num_classes})
+            )
+        net = models.get_model(name, **given)
+        return net if num_classes is None else _with_classes(net, num_classes, name)
 
     return build
+
+
+def _with_classes(net: torch.nn.Module, num_classes: int, name: str) -> torch.nn.Module:
+    """The network with a last layer of so many classes: a new one, where its weights are of other classes."""
+    last = [n for n, m in net.named_modules() if not any(m.children()) and any(True for _ in m.parameters())][
+        -1
+    ]
+    layer = net.get_submodule(last)
+    if not isinstance(layer, torch.nn.Linear):
+        raise ModelError(
+            f"the last layer of torchvision's {name} is a {type(layer).__name__}, which cannot be made anew for "
+            f'{num_classes} classes: say {{"weights": null}} for a network without weights, or write a factory'
+        )
+    if layer.out_features != num_classes:
+        net.set_submodule(last, torch.nn.Linear(layer.in_features, num_classes, layer.bias is not None))
+        _LOG.warning("%s: its weights are of %d classes; its last layer is new", name, layer.out_features)
+    return net
 
 
 def _timm(package: ModuleType, name: str, pretrained: bool) -> Callable[..., object]:

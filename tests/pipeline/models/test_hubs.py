@@ -68,6 +68,28 @@ def test_torchvision_with_its_own_weights_or_others(torchvision, tmp_path):
     assert fill_of(build(ref)) == 5
 
 
+def test_torchvision_with_other_classes_than_its_weights(torchvision, monkeypatch):
+    """What it learnt stays, but for the last layer; another kind of last layer is for somebody else to replace."""
+    asked: list[dict[str, Any]] = []
+
+    def get_model(name: str, **config: Any) -> nn.Module:
+        asked.append(config)
+        last = nn.Conv2d(2, 400, 1) if name == "other" else nn.Linear(2, config.get("num_classes", 400))
+        return nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Sequential(nn.Dropout(), last))
+
+    monkeypatch.setattr(sys.modules["torchvision.models"], "get_model", get_model)
+    monkeypatch.setattr(sys.modules["torchvision.models"], "list_models", lambda: ["r3d_18", "other"])
+    net = find_factory("torchvision:r3d_18").build({"num_classes": 5})
+    assert [m.out_features for m in net.modules() if isinstance(m, nn.Linear)] == [2, 5]
+    assert asked == [{"weights": "DEFAULT"}]
+    find_factory("torchvision:r3d_18").build({"num_classes": 5, "weights": None})
+    assert asked[1] == {"weights": None, "num_classes": 5}
+    with pytest.raises(
+        ModelError, match='a Conv2d, which cannot be made anew for 5 classes.*"weights": null'
+    ):
+        find_factory("torchvision:other").build({"num_classes": 5})
+
+
 def test_an_unknown_name_lists_near_ones(torchvision):
     with pytest.raises(ModelError, match=r"no model 'r3d18'; near are r3d_18"):
         find_factory("torchvision:r3d18")
