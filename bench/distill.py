@@ -10,9 +10,10 @@
 
 ``accuracy`` scores the test split of the archive once, by what `jobs.distill` writes; students that are there are
 not trained again, so several may run side by side with some seeds or arms, and one with all of them at the end.
-``online`` trains both arms with the same weights, order, augmentation and epochs on a share of the training groups,
-without the final phase (which raises the KL on purpose), and prints clips a second of both, the seconds of a whole
-run for a second student, and the KL on held-out clips."""
+``online`` trains its arms with the same weights, order and epochs on a share of the training groups, without the final
+phase (which raises the KL on purpose), and prints clips a second, the seconds of a whole run for a second student, and
+the KL on held-out clips. The teacher in the loop is asked about the clips of the cache; and about windows that begin
+anywhere, which a cache cannot answer for."""
 
 from __future__ import annotations
 
@@ -145,28 +146,30 @@ def online(out: Path, spec: TrainSpec, share: float) -> None:
         parts = folds(snapshot.rows_R["group"], max(1, round(1 / share)))
         train_R = (role_R == Role.TRAIN) & (parts == 0)
         test_R = role_R == Role.TEST
-        loaders = {
-            "cache": Loader(reader, frames),
-            "online": OnlineLoader(
-                reader, frames, targets, Teacher(teacher_spec, batch_size=spec.batch_size)
-            ),
-        }
+        plain = Loader(reader, frames)
+        asking = OnlineLoader(reader, frames, targets, Teacher(teacher_spec, batch_size=spec.batch_size))
+        arms = (
+            ("cache", plain, False),
+            ("online, the same windows", asking, False),
+            ("online, windows anywhere", asking, True),
+        )
         print(f"{train_R.sum()} clips to train on, {spec.epochs} epochs; {test_R.sum()} held out")
         runs = []
-        for name, loader in loaders.items():
+        for name, loader, shift in arms:
             say(name)
-            runs.append(
-                _train(name, loader, loaders["cache"], snapshot, frames, spec, train_R, test_R, Path(folder))
-            )
-        cache, live = runs
+            arm = spec.model_copy(update={"shift": shift})
+            runs.append(_train(name, loader, plain, snapshot, frames, arm, train_R, test_R, Path(folder)))
+        cache, *live = runs
         total = cache.seconds + snapshot_seconds
-        print(f"{'':8s} {'seconds':>9s} {'clips/s':>9s} {'KL':>8s} {'accuracy':>9s}")
+        print(f"{'':24s} {'seconds':>9s} {'clips/s':>9s} {'KL':>8s} {'accuracy':>9s}")
         for run in runs:
             kl, accuracy = run.kl_N.mean(), np.nanmean(run.right_N)
-            print(f"{run.name:8s} {run.seconds:9.1f} {run.clips_per_second:9.1f} {kl:8.4f} {accuracy:9.4f}")
-        print(f"snapshot {snapshot_seconds:.1f} s; cost ratio {live.seconds / total:.2f}")
+            print(f"{run.name:24s} {run.seconds:9.1f} {run.clips_per_second:9.1f} {kl:8.4f} {accuracy:9.4f}")
+        print(f"cache's seconds with the snapshot's: {total:.1f}")
         group_N = snapshot.rows_R["group"][test_R]
-        print("\n".join(against_online(cache.kl_N, live.kl_N, cache.right_N, live.right_N, group_N)))
+        for run in live:
+            print(f"cache against {run.name}: {run.seconds / total:.2f} times cheaper")
+            print("\n".join(against_online(cache.kl_N, run.kl_N, cache.right_N, run.right_N, group_N)))
 
 
 @contextmanager

@@ -152,7 +152,9 @@ def _in_worker(config: dict[str, Any]) -> None:
 
     try:
         what = config["function"](ranks, say, **config["arguments"])
-    except LocumError as e:  # to start again would not help: it is said, and workers that start again end at once
+    except (
+        LocumError
+    ) as e:  # to start again would not help: it is said, and workers that start again end at once
         ray.get(word.end.remote("raised", e))
         raise  # ends the others too, which may wait for this one
     if ranks.is_first:

@@ -35,7 +35,7 @@ from pipeline.models.teacher import pick_device
 from pipeline.models.weights import cache_folder, state_digest
 from pipeline.store.document import library_versions, now
 from pipeline.store.files import StoreFiles
-from schemas.errors import RetryableError, SettingsError
+from schemas.errors import RetryableError
 from schemas.student import TrainSpec
 
 log = logging.getLogger("locum.distill")

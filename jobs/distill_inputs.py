@@ -57,7 +57,9 @@ def fitting_inputs(
         If they do not; nothing was built.
     """
     if spec.batch_size % workers:
-        raise SettingsError(f"a batch of {spec.batch_size} clips cannot be shared evenly by {workers} workers")
+        raise SettingsError(
+            f"a batch of {spec.batch_size} clips cannot be shared evenly by {workers} workers"
+        )
     stores = tuple(_open(url, TARGETS.name) for url in targets)
     frames = _frames_of(stores, frames_url)
     frame_spec = FrameSpec(**frames.document.spec)

@@ -83,8 +83,9 @@ class TrainSpec(Spec):
     """Each class is a coin of its own (sigmoid), as with teachers that were trained so."""
     teacher_weights: tuple[float, ...] = ()
     """Weights of several teachers in their mean; all alike where not given."""
-    shift: bool = True
-    """Also show windows that start in one clip and end in the next, with the mean of both targets."""
+    shift: bool = False
+    """Also show windows that start in one clip and end in the next, with the mean of both targets. That mean is far
+    from what the teacher would say of such a window: it cost more than it gave where it was measured."""
     mirror: Names | None = None
     """Mirror half of the clips. A JSON object says which class becomes which; {} that none changes. Not given: no
     mirror."""

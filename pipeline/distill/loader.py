@@ -43,11 +43,11 @@ class Augmentation:
     """What is done to clips while training. ``mirror_classes`` is the class that each class is in a mirror, None where
     nothing may be mirrored; ``shift`` moves windows in time, and their targets with them."""
 
-    shift: bool = True
+    shift: bool = False
     mirror_classes: tuple[int, ...] | None = None
 
 
-_AS_IT_IS = Augmentation(shift=False)
+_AS_IT_IS = Augmentation()
 
 
 @dataclass(frozen=True)

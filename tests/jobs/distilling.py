@@ -26,6 +26,7 @@ TRAIN = TrainSpec(
     classes=CLASSES,
     label_weight=0.2,
     seed=5,
+    shift=True,
 )
 OPTIONS = DistilOptions(device="cpu", num_threads=1)
 KEEP = KeepSpec(num_frames=4, width=24, height=16)

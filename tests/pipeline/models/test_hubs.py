@@ -85,7 +85,7 @@ def test_torchvision_with_other_classes_than_its_weights(torchvision, monkeypatc
     find_factory("torchvision:r3d_18").build({"num_classes": 5, "weights": None})
     assert asked[1] == {"weights": None, "num_classes": 5}
     with pytest.raises(
-        ModelError, match='a Conv2d, which cannot be made anew for 5 classes.*"weights": null'
+        ModelError, match=r'a Conv2d, which cannot be made anew for 5 classes.*"weights": null'
     ):
         find_factory("torchvision:other").build({"num_classes": 5})
 
