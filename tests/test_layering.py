@@ -139,6 +139,16 @@ FORBIDDEN = {
     ),
     "pipeline.tasks": ("pipeline.store", "pipeline.distill", "jobs"),
     "pipeline.distill": ("pipeline.tasks", "pipeline.video", "pipeline.select", "jobs"),
+    "pipeline.select": (
+        "pipeline.tasks",
+        "pipeline.models",
+        "pipeline.video",
+        "pipeline.distill",
+        "pipeline.store",
+        "jobs",
+        "torch",
+        "av",
+    ),
     "pipeline": ("ray",),
     "schemas": ("ray", "torch", "av", "fsspec", "pipeline"),
 }

@@ -13,6 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.draws import draws_of
 from schemas.arrays import U64
 from schemas.errors import SettingsError
 
@@ -43,8 +44,6 @@ NAMES: dict[str, Role] = {
 
 CARVED = ((Role.VAL, 0.1), (Role.CALIBRATION, 0.2))
 """Shares of the groups of train that are taken for what the manifest does not name."""
-
-_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def role_of(split: str, split_map: Mapping[str, str]) -> Role | None:
@@ -111,23 +110,13 @@ def in_order_of_hash(group_R: U64, seed: int) -> U64:
     """The groups there are, each once, in an order that follows from what they are called and the seed: further groups
     come in between."""
     groups = np.unique(group_R)
-    return np.asarray(groups[np.argsort(_uniform(groups, seed))])
+    return np.asarray(groups[np.argsort(draws_of(groups, seed))])
 
 
 def folds(group_R: U64, num_folds: int, *, seed: int = 0) -> NDArray[np.int64]:
     """The fold of each row, 0 to ``num_folds`` - 1; groups stay together, and folds hold about equally many. (R,)"""
     groups, which_R = np.unique(group_R, return_inverse=True)
-    order = np.argsort(_uniform(groups, seed))
+    order = np.argsort(draws_of(groups, seed))
     fold_G = np.empty(len(groups), np.int64)
     fold_G[order] = np.arange(len(groups)) % num_folds
     return fold_G[which_R]
-
-
-def _uniform(hashes: U64, seed: int) -> NDArray[np.float64]:
-    """A number in [0, 1) for each hash, another one for another seed."""
-    with np.errstate(over="ignore"):
-        x = hashes + _MIX * np.uint64(seed + 1)
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
-            x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
-        x ^= x >> np.uint64(31)
-    return (x >> np.uint64(11)).astype(np.float64) / float(1 << 53)

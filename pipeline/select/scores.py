@@ -1,0 +1,123 @@
+"""What a policy sees of clips: what the student says of each, and of which video it is.
+
+Rows are sorted by video and time, so that ties among them do not depend on which shard a video came from. Nothing here
+knows what the teacher says, or what is right.
+
+Shapes: N clips, V videos, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.draws import draws_of
+from pipeline.uncertainty import entropy, margin, msp, softmax
+from schemas.arrays import I64, U64, Float32
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """``video_N`` numbers the videos 0.. in the order of ``ids_V``, ``hash_V`` has 64 bits of each id. The rest is the
+    student's: ``probs_NK``, and how likely it, and the teacher, is right."""
+
+    video_N: I64
+    start_us_N: I64
+    ids_V: tuple[str, ...]
+    hash_V: U64
+    probs_NK: Float32
+    student_right_N: Float32
+    teacher_right_N: Float32
+
+    def __len__(self) -> int:
+        return len(self.video_N)
+
+    @property
+    def num_videos(self) -> int:
+        return len(self.ids_V)
+
+    def video_draws(self, seed: int) -> Floats:
+        """A number in [0, 1) for each video; (V,)."""
+        return draws_of(self.hash_V, seed)
+
+    def clip_draws(self, seed: int) -> Floats:
+        """A number in [0, 1) for each clip; (N,)."""
+        with np.errstate(over="ignore"):
+            at_N = self.start_us_N.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+            return draws_of(self.hash_V[self.video_N] ^ at_N, seed)
+
+
+def clip_scores(
+    video_ids: list[str],
+    start_us_N: I64,
+    logits_NK: Float32,
+    student_right_N: Float32,
+    teacher_right_N: Float32,
+    *,
+    temperature: float = 1.0,
+) -> ClipScores:
+    """Scores from columns of predictions, which may stand in any order; the rows come sorted. Video ids are hex digits.
+
+    Raises
+    ------
+    ValueError
+        If there is no row, or a clip comes twice.
+    """
+    if not video_ids:
+        raise ValueError("there are no clips to choose from")
+    ids, number_N = np.unique(np.array(video_ids), return_inverse=True)
+    order_N = np.lexsort((start_us_N, number_N))
+    video_N, at_N = number_N[order_N].astype(np.int64), start_us_N[order_N]
+    twice = np.flatnonzero((np.diff(video_N) == 0) & (np.diff(at_N) == 0))
+    if len(twice):
+        raise ValueError(f"clip {at_N[twice[0]]} us of {ids[video_N[twice[0]]]} comes twice")
+    return ClipScores(
+        video_N=video_N,
+        start_us_N=at_N,
+        ids_V=tuple(ids.tolist()),
+        hash_V=np.array([int(i[:16], 16) for i in ids.tolist()], np.uint64),
+        probs_NK=softmax((logits_NK[order_N] / temperature).astype(np.float32)),
+        student_right_N=student_right_N[order_N],
+        teacher_right_N=teacher_right_N[order_N],
+    )
+
+
+SCORES: Mapping[str, Callable[[ClipScores], Floats]] = MappingProxyType(
+    {
+        "msp": lambda s: -msp(s.probs_NK).astype(np.float64),
+        "margin": lambda s: -margin(s.probs_NK).astype(np.float64),
+        "entropy": lambda s: entropy(s.probs_NK).astype(np.float64),
+        "confidence": lambda s: -s.student_right_N.astype(np.float64),
+        "gain": lambda s: s.teacher_right_N.astype(np.float64) - s.student_right_N,
+    }
+)
+"""How much a clip wants the teacher, (N,): the higher, the sooner. By max-probability, margin and entropy of the
+student, by how likely it is wrong, and by how much likelier the teacher is right than it."""
+
+
+def deferral(scores: ClipScores, name: str) -> Floats:
+    """`SCORES` by name; (N,).
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    if name not in SCORES:
+        raise ValueError(f"there is no score {name!r}: {', '.join(SCORES)}")
+    return SCORES[name](scores)
+
+
+def first_by_video(scores: ClipScores, value_N: Floats) -> NDArray[np.intp]:
+    """Rank of each clip among those of its video by falling value, 0 for the highest; equal ones by time. (N,)"""
+    order_N = np.lexsort((np.arange(len(scores)), -value_N, scores.video_N))
+    start_V = np.searchsorted(scores.video_N, np.arange(scores.num_videos))
+    rank_N = np.empty(len(scores), np.intp)
+    rank_N[order_N] = np.arange(len(scores)) - start_V[scores.video_N[order_N]]
+    return rank_N

@@ -1,0 +1,52 @@
+"""The two ends of every trade: the student alone, and the dense teacher; and a share of videos for an audit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.select.decision import Decision, Policy, deferring
+from pipeline.select.scores import ClipScores
+
+
+@dataclass(frozen=True)
+class StudentAlone:
+    """The teacher is never asked."""
+
+    couples_videos: bool = False
+
+    def select(self, scores: ClipScores) -> Decision:
+        return deferring(np.zeros(len(scores), np.bool_))
+
+
+@dataclass(frozen=True)
+class DenseTeacher:
+    """The teacher is asked about every clip, and the student about none."""
+
+    couples_videos: bool = False
+
+    def select(self, scores: ClipScores) -> Decision:
+        return Decision(np.zeros(len(scores), np.bool_), np.ones(len(scores), np.bool_))
+
+
+@dataclass(frozen=True)
+class Audited:
+    """As ``policy`` says, and for a random ``share`` of the videos the teacher is asked about all clips."""
+
+    policy: Policy
+    share: float
+    seed: int = 0
+
+    @property
+    def couples_videos(self) -> bool:
+        return self.policy.couples_videos
+
+    def select(self, scores: ClipScores) -> Decision:
+        decided = self.policy.select(scores)
+        audited_N = self.drawn(scores)[scores.video_N]
+        return Decision(decided.student_N, decided.teacher_N | audited_N, decided.inclusion_N)
+
+    def drawn(self, scores: ClipScores) -> np.ndarray:
+        """Which videos are audited; (V,)."""
+        return np.asarray(scores.video_draws(self.seed) < self.share)
