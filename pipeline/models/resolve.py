@@ -14,6 +14,7 @@ import torch
 
 from pipeline.models.factory import Factory, find_factory
 from pipeline.models.foreign import foreign_code
+from pipeline.models.hubs import HUBS
 from pipeline.models.inputs import to_input, to_logits
 from pipeline.models.weights import fetch, load_into, read_state, state_digest
 from schemas.errors import ModelError
@@ -71,6 +72,11 @@ def build(ref: ModelRef, device: str | torch.device = "cpu") -> torch.nn.Module:
 
 def _build(ref: ModelRef, device: str) -> tuple[torch.nn.Module, str, str]:
     """Model on the device, code, and weights_sha256, all checked against what ``ref`` holds already."""
+    if ref.weights is None and "num_classes" in ref.kwargs and ref.factory.partition(":")[0] in HUBS:
+        raise ModelError(
+            f"{ref.factory!r} with a num_classes of its own has a last layer that nobody trained: name the weights, or "
+            "leave num_classes to the model"
+        )
     factory = find_factory(ref.factory, with_weights=ref.weights is not None, device=device)
     if ref.code is not None and ref.code != factory.code:
         raise ModelError(

@@ -7,6 +7,7 @@ that comes of it can be applied to a video by itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ class Budget:
 
     score: str
     share: float
-    couples_videos: bool = True
+    couples_videos: ClassVar[bool] = True
 
     def select(self, scores: ClipScores) -> Decision:
         return deferring(best_share(deferral(scores, self.score), self.share))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,7 +18,7 @@ class ClipThreshold:
 
     score: str
     threshold: float
-    couples_videos: bool = False
+    couples_videos: ClassVar[bool] = False
 
     def select(self, scores: ClipScores) -> Decision:
         return deferring(deferral(scores, self.score) > self.threshold)
@@ -29,7 +30,7 @@ class VideoThreshold:
 
     score: str
     threshold: float
-    couples_videos: bool = False
+    couples_videos: ClassVar[bool] = False
 
     def select(self, scores: ClipScores) -> Decision:
         total_V = np.bincount(scores.video_N, deferral(scores, self.score), scores.num_videos)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,7 +18,7 @@ class TopK:
     score: str
     k: int
     floor: float = -np.inf
-    couples_videos: bool = False
+    couples_videos: ClassVar[bool] = False
 
     def select(self, scores: ClipScores) -> Decision:
         value_N = deferral(scores, self.score)
@@ -29,7 +30,7 @@ class UniformK:
     """A baseline without a student: the teacher is asked about ``k`` clips spread evenly over each video."""
 
     k: int
-    couples_videos: bool = False
+    couples_videos: ClassVar[bool] = False
 
     def select(self, scores: ClipScores) -> Decision:
         place_N = first_by_video(scores, np.zeros(len(scores)))  # 0.. in time
@@ -47,7 +48,7 @@ class RandomK:
 
     k: int
     seed: int = 0
-    couples_videos: bool = False
+    couples_videos: ClassVar[bool] = False
 
     def select(self, scores: ClipScores) -> Decision:
         size_N = np.bincount(scores.video_N, minlength=scores.num_videos)[scores.video_N]

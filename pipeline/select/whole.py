@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from pipeline.select.scores import ClipScores
 class StudentAlone:
     """The teacher is never asked."""
 
-    couples_videos: bool = False
+    couples_videos: ClassVar[bool] = False
 
     def select(self, scores: ClipScores) -> Decision:
         return deferring(np.zeros(len(scores), np.bool_))
@@ -24,7 +25,7 @@ class StudentAlone:
 class DenseTeacher:
     """The teacher is asked about every clip, and the student about none."""
 
-    couples_videos: bool = False
+    couples_videos: ClassVar[bool] = False
 
     def select(self, scores: ClipScores) -> Decision:
         return Decision(np.zeros(len(scores), np.bool_), np.ones(len(scores), np.bool_))

@@ -90,6 +90,12 @@ def test_torchvision_with_other_classes_than_its_weights(torchvision, monkeypatc
         find_factory("torchvision:other").build({"num_classes": 5})
 
 
+@pytest.mark.parametrize("hub", ["torchvision:r3d_18", "timm:resnet18"])
+def test_a_teacher_with_a_last_layer_that_nobody_trained_is_refused(hub):
+    with pytest.raises(ModelError, match="that nobody trained: name the weights"):
+        resolve(ModelRef(factory=hub, kwargs={"num_classes": 5}), SHAPE_THW)
+
+
 def test_an_unknown_name_lists_near_ones(torchvision):
     with pytest.raises(ModelError, match=r"no model 'r3d18'; near are r3d_18"):
         find_factory("torchvision:r3d18")
@@ -103,10 +109,10 @@ def test_timm(monkeypatch):
         return Net(1.0)
 
     install(monkeypatch, "timm", create_model=create_model, list_models=lambda: ["resnet18", "vit_tiny"])
-    ref = ModelRef(factory="timm:resnet18.a1_in1k", kwargs={"num_classes": 4}, input={"layout": "frames"})
+    ref = ModelRef(factory="timm:resnet18.a1_in1k", kwargs={"drop_rate": 0.1}, input={"layout": "frames"})
     assert resolve(ref, SHAPE_THW).num_classes == 4
     find_factory("timm:vit_tiny", with_weights=True).build({})
-    assert made == [("resnet18.a1_in1k", True, {"num_classes": 4}), ("vit_tiny", False, {})]
+    assert made == [("resnet18.a1_in1k", True, {"drop_rate": 0.1}), ("vit_tiny", False, {})]
     with pytest.raises(ModelError, match="no model 'vit_tniy'; near are vit_tiny"):
         find_factory("timm:vit_tniy")
 
