@@ -3,6 +3,7 @@
     python -m bench.motion_archive ARCHIVE                    # first: some thousand synthetic videos
     python -m bench.distill prepare ARCHIVE OUT               # the demo's teacher over them, and kept frames
     python -m bench.distill accuracy OUT [--epochs 8]         # labels against cache, 3 seeds, paired, by group
+    python -m bench.distill accuracy OUT --on OTHER           # the same students, judged on another archive's OUT
     python -m bench.distill online OUT [--share 0.1]          # cache against the teacher in the loop: cost and KL
     python -m bench.distill reading OUT                       # training from the cache, and by decoding video
     python -m bench.distill residual OUT                      # pooled targets against the teacher on the very window
@@ -32,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.distill_arms.compare import against_online, held, paired, summary
+from bench.distill_arms.elsewhere import said_elsewhere
 from bench.distill_arms.fidelity import fidelity as fidelity_table
 from bench.distill_arms.online import OnlineLoader, VideoLoader
 from bench.distill_arms.reading import reading as reading_table
@@ -97,7 +99,12 @@ ARMS = {"cache": {}, "labels-alone": {"label_weight": 1.0}}
 
 
 def accuracy(
-    out: Path, spec: TrainSpec, seeds: tuple[int, ...], arms: tuple[str, ...], num_threads: int | None
+    out: Path,
+    spec: TrainSpec,
+    seeds: tuple[int, ...],
+    arms: tuple[str, ...],
+    num_threads: int | None,
+    on: Path | None = None,
 ) -> None:
     targets, frames = stores(out)
     found = {}
@@ -111,11 +118,22 @@ def accuracy(
                 [targets], str(out), arm.model_copy(update={"seed": seed}), options, on_progress=told
             )
             folders.append([report.url])
-        found[name] = held(folders)
+        found[name] = held(folders if on is None else elsewhere(folders, on))
     for name, arm_held in found.items():
         print("\n".join(summary(name, arm_held)))
     if set(arms) == set(ARMS):
         print("\n".join(paired("cache against labels alone", found["cache"], found["labels-alone"])))
+
+
+def elsewhere(folders: list[list[str]], on: Path) -> list[list[str]]:
+    """Where the predictions of these students on all clips of another archive are, once they are made."""
+    targets, frames = (ShardStore.open(url) for url in stores(on))
+    with tempfile.TemporaryDirectory(prefix="locum-bench-") as work:
+        snapshot = take_snapshot(Path(work) / "snapshot", frames, [targets])
+        return [
+            [str(said_elsewhere(Path(url), snapshot, frames, on / "judged")) for url in of_seed]
+            for of_seed in folders
+        ]
 
 
 @dataclass(frozen=True)
@@ -249,6 +267,7 @@ def main() -> None:
         command.add_argument("--threads", type=int)
     commands.choices["accuracy"].add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     commands.choices["accuracy"].add_argument("--arms", choices=ARMS, nargs="+", default=list(ARMS))
+    commands.choices["accuracy"].add_argument("--on", type=Path)
     commands.choices["online"].add_argument("--share", type=float, default=0.1)
     commands.choices["reading"].add_argument("--clips", type=int, default=1000)
     ask = commands.add_parser("residual")
@@ -277,7 +296,7 @@ def trained(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     spec = CHOSEN.model_copy(update={"student": args.student, "epochs": args.epochs})
     if args.command == "accuracy":
-        accuracy(args.out, spec, tuple(args.seeds), tuple(args.arms), args.threads)
+        accuracy(args.out, spec, tuple(args.seeds), tuple(args.arms), args.threads, args.on)
     elif args.command == "reading":
         reading(args.out, spec, args.clips)
     else:

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.distill_arms.compare import against_online, held, paired
+from bench.distill_arms.elsewhere import said_elsewhere
 from bench.distill_arms.online import OnlineLoader, VideoLoader
+from jobs.distill import distil
 from jobs.frames import keep_frames
 from jobs.teach import TeachOptions, teach
 from pipeline.distill.loader import Augmentation, Batch, Loader
@@ -20,6 +22,7 @@ from pipeline.models.teacher import Teacher
 from pipeline.store.shard_store import ShardStore
 from schemas.frames import KeepSpec
 from schemas.targets import TargetSpec
+from tests.jobs.distilling import CLASSES, OPTIONS, TRAIN, frames_in, make
 from tests.tiny import make_archive, tiny_spec
 
 
@@ -136,3 +139,26 @@ def test_against_online_it_is_a_ratio_of_means_and_a_difference_where_there_are_
     ratio, difference = against_online(kl_N, 2 * kl_N, right_N, np.array([0.0, 0.0, np.nan, 1.0]), group_N)
     assert ratio.split()[2:] == ["0.5000", "[0.5000,", "0.5000]"]
     assert difference.split()[3] == "0.3333"
+
+
+def test_a_student_says_elsewhere_what_it_says_at_home(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    targets, frames = ShardStore.open(make(tmp_path)), ShardStore.open(frames_in(tmp_path))
+    report = distil([targets.url], str(tmp_path / "out"), TRAIN, OPTIONS)
+    snapshot = take_snapshot(tmp_path / "snapshot", frames, [targets], classes=CLASSES)
+    place = said_elsewhere(Path(report.url), snapshot, frames, tmp_path / "judged")
+    every = pq.read_table(place / "predictions" / "test.parquet")
+    home = pq.read_table(Path(report.url) / "predictions" / "test.parquet")
+    keys = ["video_id", "start_us"]
+    both = home.select([*keys, "student_right"]).join(
+        every.select([*keys, "student_right"]), keys, right_suffix=" there"
+    )
+    assert every.num_rows == int(snapshot.usable_R.sum()) > both.num_rows == home.num_rows > 0
+    assert both["student_right"].to_numpy() == pytest.approx(both["student_right there"].to_numpy(), abs=1e-4)
+    (path,) = place.rglob("*.parquet")
+    before = path.stat().st_mtime_ns
+    assert said_elsewhere(Path(report.url), snapshot, frames, tmp_path / "judged") == place
+    assert path.stat().st_mtime_ns == before
+    other = take_snapshot(tmp_path / "other", frames, [targets], classes=CLASSES[::-1])
+    with pytest.raises(ValueError, match="knows other classes"):
+        said_elsewhere(Path(report.url), other, frames, tmp_path / "judged")
