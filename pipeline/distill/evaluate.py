@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline import metrics
+from pipeline.columns import matrix
 from pipeline.uncertainty import softmax
 
 NUM_DRAWS = 500
@@ -80,7 +81,7 @@ def evaluate(
     if not predictions.num_rows:
         raise ValueError("there is nothing to evaluate on")
     num_draws = num_draws or NUM_DRAWS
-    logits_NK = _matrix(predictions["logits"])
+    logits_NK = matrix(predictions["logits"])
     probs_NK = 1 / (1 + np.exp(-logits_NK)) if multi_label else softmax(logits_NK)
     top1_N, msp_N = probs_NK.argmax(axis=1), probs_NK.max(axis=1)
     label_N = predictions["label"].fill_null(-1).to_numpy()
@@ -194,9 +195,3 @@ def _of_videos(
         lambda at: metrics.accuracy(right_V[at]), group_V, num_draws=num_draws, seed=seed
     )
     return Estimate(metrics.accuracy(right_V), *metrics.interval(draws))
-
-
-def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    array = column.combine_chunks()
-    flat = array.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float32).reshape(len(array), array.type.list_size)

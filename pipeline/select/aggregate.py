@@ -78,7 +78,7 @@ def control_variate(answers: Answers) -> Floats:
         Where the teacher was not asked at random, or could not have been asked about some clip; or the student was not
         asked about all.
     """
-    decision, n_V = answers.decision, np.bincount(answers.scores.video_N, minlength=answers.scores.num_videos)
+    decision, n_V = answers.decision, answers.scores.size_V
     if decision.inclusion_N is None or not (decision.inclusion_N > 0).all() or not decision.student_N.all():
         raise ValueError(
             "a control variate needs the student's word on all clips, and a teacher asked at random about any"
@@ -86,9 +86,7 @@ def control_variate(answers: Answers) -> Floats:
     asked = decision.teacher_N
     word_NK = answers.student_NK.astype(np.float64)
     word_NK[asked] += (answers.teacher_NK[asked] - word_NK[asked]) / decision.inclusion_N[asked, None]
-    total_VK = np.zeros((len(n_V), word_NK.shape[1]))
-    np.add.at(total_VK, answers.scores.video_N, word_NK)
-    return np.asarray(total_VK / n_V[:, None])
+    return np.asarray(_by_video(answers.scores, word_NK) / n_V[:, None])
 
 
 AGGREGATIONS: Mapping[str, Callable[[Answers], Floats]] = MappingProxyType(
@@ -122,8 +120,13 @@ def _one_word(answers: Answers) -> Floats:
 
 def _mean(answers: Answers, word_NK: Floats, weight_N: Floats) -> Floats:
     """Weighted mean by video; a video of which nothing was said has no word (nan)."""
-    video_N, num_videos = answers.scores.video_N, answers.scores.num_videos
-    total_VK = np.zeros((num_videos, word_NK.shape[1]))
-    np.add.at(total_VK, video_N, word_NK * weight_N[:, None])
+    total_VK = _by_video(answers.scores, word_NK * weight_N[:, None])
     with np.errstate(invalid="ignore"):
-        return np.asarray(total_VK / np.bincount(video_N, weight_N, num_videos)[:, None])
+        return np.asarray(total_VK / _by_video(answers.scores, weight_N[:, None]))
+
+
+def _by_video(scores: ClipScores, value_NX: Floats) -> Floats:
+    """Sums over the clips of each video; (V, X). Rows are sorted by video, and every video has one."""
+    return np.asarray(
+        np.add.reduceat(value_NX, np.searchsorted(scores.video_N, np.arange(scores.num_videos)))
+    )

@@ -19,12 +19,27 @@ from schemas.arrays import I64, U64, Float32
 
 @dataclass(frozen=True)
 class Known:
-    """``teacher_NK`` are the teacher's probabilities, ``label_N`` is -1 where there is none."""
+    """``teacher_NK`` are the teacher's probabilities at temperature 1, ``label_N`` is -1 where there is none.
+    ``tempered_NK`` are the same at the temperature at which they are pooled with the student's, if that is another."""
 
     scores: ClipScores
     teacher_NK: Float32
     label_N: I64
     group_V: U64
+    tempered_NK: Float32 | None = None
+
+    @property
+    def pooled_NK(self) -> Float32:
+        """The teacher's word as it is pooled with the student's."""
+        return self.teacher_NK if self.tempered_NK is None else self.tempered_NK
+
+    @property
+    def label_V(self) -> I64:
+        """The label of each video, that of its first clip that has one, or -1; (V,)."""
+        label_V = np.full(self.scores.num_videos, -1, np.int64)
+        has = np.flatnonzero(self.label_N >= 0)[::-1]
+        label_V[self.scores.video_N[has]] = self.label_N[has]
+        return label_V
 
     @property
     def teacher_right_N(self) -> NDArray[np.float64]:

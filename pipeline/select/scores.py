@@ -9,7 +9,7 @@ Shapes: N clips, V videos, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.draws import draws_of
 from pipeline.uncertainty import entropy, margin, msp, softmax
-from schemas.arrays import I64, U64, Float32
+from schemas.arrays import I64, U64, Bools, Float32
 
 Floats = NDArray[np.float64]
 
@@ -25,10 +25,11 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True)
 class ClipScores:
     """``video_N`` numbers the videos 0.. in the order of ``ids_V``, ``hash_V`` has 64 bits of each id. The rest is the
-    student's: ``probs_NK``, and how likely it, and the teacher, is right."""
+    student's: ``probs_NK``, and how likely it, and the teacher, is right; nan where it has not looked yet."""
 
     video_N: I64
     start_us_N: I64
+    end_us_N: I64
     ids_V: tuple[str, ...]
     hash_V: U64
     probs_NK: Float32
@@ -41,6 +42,20 @@ class ClipScores:
     @property
     def num_videos(self) -> int:
         return len(self.ids_V)
+
+    @property
+    def size_V(self) -> I64:
+        """Number of clips of each video; (V,)."""
+        return np.bincount(self.video_N, minlength=self.num_videos)
+
+    def seen(self, looked_N: Bools) -> ClipScores:
+        """The same, as if the student had looked at these clips alone: nan where it has not."""
+        hide = {
+            name: getattr(self, name).copy() for name in ("probs_NK", "student_right_N", "teacher_right_N")
+        }
+        for values in hide.values():
+            values[~looked_N] = np.nan
+        return replace(self, **hide)
 
     def video_draws(self, seed: int) -> Floats:
         """A number in [0, 1) for each video; (V,)."""
@@ -56,6 +71,7 @@ class ClipScores:
 def clip_scores(
     video_ids: list[str],
     start_us_N: I64,
+    end_us_N: I64,
     logits_NK: Float32,
     student_right_N: Float32,
     teacher_right_N: Float32,
@@ -80,6 +96,7 @@ def clip_scores(
     return ClipScores(
         video_N=video_N,
         start_us_N=at_N,
+        end_us_N=end_us_N[order_N],
         ids_V=tuple(ids.tolist()),
         hash_V=np.array([int(i[:16], 16) for i in ids.tolist()], np.uint64),
         probs_NK=softmax((logits_NK[order_N] / temperature).astype(np.float32)),
@@ -95,10 +112,12 @@ SCORES: Mapping[str, Callable[[ClipScores], Floats]] = MappingProxyType(
         "entropy": lambda s: entropy(s.probs_NK).astype(np.float64),
         "confidence": lambda s: -s.student_right_N.astype(np.float64),
         "gain": lambda s: s.teacher_right_N.astype(np.float64) - s.student_right_N,
+        "teacher": lambda s: s.teacher_right_N.astype(np.float64),
     }
 )
 """How much a clip wants the teacher, (N,): the higher, the sooner. By max-probability, margin and entropy of the
-student, by how likely it is wrong, and by how much likelier the teacher is right than it."""
+student, by how likely it is wrong, by how much likelier the teacher is right than it, and by how likely the teacher is
+right: what a learned sampler goes by, which leaves out clips that say nothing."""
 
 
 def deferral(scores: ClipScores, name: str) -> Floats:

@@ -26,13 +26,17 @@ class ClipThreshold:
 
 @dataclass(frozen=True)
 class VideoThreshold:
-    """The teacher is asked about all clips of every video whose mean ``score`` is above ``threshold``."""
+    """The teacher is asked about all clips of every video whose mean ``score`` is above ``threshold``; the mean is over
+    clips that the student has seen."""
 
     score: str
     threshold: float
     couples_videos: ClassVar[bool] = False
 
     def select(self, scores: ClipScores) -> Decision:
-        total_V = np.bincount(scores.video_N, deferral(scores, self.score), scores.num_videos)
-        mean_V = total_V / np.bincount(scores.video_N, minlength=scores.num_videos)
+        value_N = deferral(scores, self.score)
+        seen_N = ~np.isnan(value_N)
+        total_V = np.bincount(scores.video_N, np.where(seen_N, value_N, 0.0), scores.num_videos)
+        with np.errstate(invalid="ignore"):
+            mean_V = total_V / np.bincount(scores.video_N, seen_N, scores.num_videos)
         return deferring((mean_V > self.threshold)[scores.video_N])

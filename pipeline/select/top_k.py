@@ -34,7 +34,7 @@ class UniformK:
 
     def select(self, scores: ClipScores) -> Decision:
         place_N = first_by_video(scores, np.zeros(len(scores)))  # 0.. in time
-        size_N = np.bincount(scores.video_N, minlength=scores.num_videos)[scores.video_N]
+        size_N = scores.size_V[scores.video_N]
         # Clip i of n is one of the k middles (2 j + 1) n / 2 k, rounded down, when a middle lies in [i, i + 1).
         below_N = _middles_before(place_N, size_N, self.k)
         teacher_N = (self.k >= size_N) | (_middles_before(place_N + 1, size_N, self.k) > below_N)
@@ -51,7 +51,7 @@ class RandomK:
     couples_videos: ClassVar[bool] = False
 
     def select(self, scores: ClipScores) -> Decision:
-        size_N = np.bincount(scores.video_N, minlength=scores.num_videos)[scores.video_N]
+        size_N = scores.size_V[scores.video_N]
         teacher_N = first_by_video(scores, scores.clip_draws(self.seed)) < self.k
         return Decision(np.zeros(len(scores), np.bool_), teacher_N, np.minimum(1.0, self.k / size_N))
 

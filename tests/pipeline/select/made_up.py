@@ -30,7 +30,7 @@ def made_up(num_videos: int = 40, num_classes: int = 4, seed: int = 0, most_clip
     student[np.arange(len(ids)), label_N] += 1.0
     teacher[np.arange(len(ids)), label_N] += 2.0
     confidences = rng.random((2, len(ids))).astype(np.float32)
-    scores = clip_scores(ids, np.array(starts), student, *confidences)
+    scores = clip_scores(ids, np.array(starts), np.array(starts) + 2_000_000, student, *confidences)
     order = np.lexsort((np.array(starts), np.array(ids)))
     group_V = np.arange(num_videos, dtype=np.uint64) // 2
     return Known(scores, softmax(teacher[order]), label_N[order], group_V)
@@ -42,6 +42,7 @@ def part_of(scores: ClipScores, videos: list[int]) -> tuple[ClipScores, np.ndarr
     part = ClipScores(
         video_N=np.unique(scores.video_N[rows], return_inverse=True)[1].astype(np.int64),
         start_us_N=scores.start_us_N[rows],
+        end_us_N=scores.end_us_N[rows],
         ids_V=tuple(scores.ids_V[v] for v in sorted(videos)),
         hash_V=scores.hash_V[sorted(videos)],
         probs_NK=scores.probs_NK[rows],

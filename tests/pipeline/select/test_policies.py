@@ -56,17 +56,34 @@ def test_rows_may_come_in_any_order() -> None:
     ids, starts = [video_id(i // 3) for i in range(12)], np.arange(12) % 3 * 1000
     logits = rng.normal(size=(12, 3)).astype(np.float32)
     own, teacher = rng.random((2, 12)).astype(np.float32)
-    first = clip_scores(ids, starts, logits, own, teacher)
+    first = clip_scores(ids, starts, starts + 1000, logits, own, teacher)
     mixed = rng.permutation(12)
-    second = clip_scores([ids[i] for i in mixed], starts[mixed], logits[mixed], own[mixed], teacher[mixed])
-    for name in ("video_N", "start_us_N", "hash_V", "probs_NK", "student_right_N", "teacher_right_N"):
+    second = clip_scores(
+        [ids[i] for i in mixed],
+        starts[mixed],
+        starts[mixed] + 1000,
+        logits[mixed],
+        own[mixed],
+        teacher[mixed],
+    )
+    for name in (
+        "video_N",
+        "start_us_N",
+        "end_us_N",
+        "hash_V",
+        "probs_NK",
+        "student_right_N",
+        "teacher_right_N",
+    ):
         assert np.array_equal(getattr(first, name), getattr(second, name)), name
     assert first.ids_V == tuple(sorted(set(ids)))
     twice = [*range(12), 0]
     with pytest.raises(ValueError, match="comes twice"):
-        clip_scores([ids[i] for i in twice], starts[twice], logits[twice], own[twice], teacher[twice])
+        clip_scores(
+            [ids[i] for i in twice], starts[twice], starts[twice], logits[twice], own[twice], teacher[twice]
+        )
     with pytest.raises(ValueError, match="no clips"):
-        clip_scores([], starts[:0], logits[:0], own[:0], teacher[:0])
+        clip_scores([], starts[:0], starts[:0], logits[:0], own[:0], teacher[:0])
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -116,7 +133,7 @@ def test_k_clips_of_each_video(k: int, seed: int) -> None:
 
 def test_uniform_clips_lie_at_the_middles_of_equal_parts() -> None:
     ids, starts = [video_id(0)] * 10, np.arange(10) * 1000
-    scores = clip_scores(ids, starts, np.zeros((10, 2), np.float32), *np.zeros((2, 10), np.float32))
+    scores = clip_scores(ids, starts, starts, np.zeros((10, 2), np.float32), *np.zeros((2, 10), np.float32))
     for k, places in ((1, [5]), (2, [2, 7]), (3, [1, 5, 8]), (10, list(range(10)))):
         assert np.flatnonzero(UniformK(k).select(scores).teacher_N).tolist() == places
 

@@ -1,0 +1,109 @@
+"""Policies by name: from a spec to the rule, and from a rule to members of it that defer ever less.
+
+A grid goes over what a policy is turned by, from the safest member on. Thresholds lie midway between scores that were
+seen, so that a rounding elsewhere turns no clip over.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.select.budget import Budget, price_of
+from pipeline.select.coarse_to_fine import CoarseToFine
+from pipeline.select.decision import Policy
+from pipeline.select.scores import ClipScores, deferral
+from pipeline.select.thresholds import ClipThreshold, VideoThreshold
+from pipeline.select.top_k import RandomK, TopK, UniformK
+from pipeline.select.whole import DenseTeacher, StudentAlone
+from schemas.policy import PolicySpec
+
+SHARES = (
+    1.0,
+    0.9,
+    0.8,
+    0.7,
+    0.6,
+    0.5,
+    0.45,
+    0.4,
+    0.35,
+    0.3,
+    0.25,
+    0.2,
+    0.15,
+    0.1,
+    0.075,
+    0.05,
+    0.025,
+    0.01,
+    0.0,
+)
+"""Of clips that are deferred, on a grid."""
+
+BEYOND = 100.0
+"""No score is as large, nor its negative."""
+
+KS = (1, 2, 3, 4, 6, 8, 12, 16)
+
+
+def policy_of(spec: PolicySpec) -> Policy:
+    """The rule that a spec says."""
+    score, threshold = spec.score, _number(spec.threshold)
+    k, share = spec.k or 1, spec.share or 0.0
+    match spec.kind:
+        case "student-alone":
+            return StudentAlone()
+        case "dense":
+            return DenseTeacher()
+        case "clip-threshold":
+            return ClipThreshold(score, threshold)
+        case "video-threshold":
+            return VideoThreshold(score, threshold)
+        case "top-k":
+            return TopK(score, k, threshold)
+        case "uniform-k":
+            return UniformK(k)
+        case "random-k":
+            return RandomK(k, spec.seed)
+        case "budget":
+            return Budget(score, share)
+        case "coarse-to-fine":
+            return CoarseToFine(spec.strides, spec.exit_margin or 0.0, ClipThreshold(score, threshold))
+
+
+def grid_of(base: PolicySpec, scores: ClipScores) -> list[PolicySpec]:
+    """Members of a policy from one that defers most to one that defers least, by scores of videos that are not to be
+    certified on. What ``base`` says of anything else stands."""
+
+    def with_(**settings: object) -> PolicySpec:
+        return PolicySpec(**{**base.model_dump(), **settings})
+
+    match base.kind:
+        case "student-alone" | "dense":
+            return [base]
+        case "clip-threshold":
+            prices = _prices(deferral(scores, base.score))
+            return [with_(threshold=p) for p in prices]
+        case "video-threshold":
+            mean_V = np.bincount(scores.video_N, deferral(scores, base.score)) / scores.size_V
+            return [with_(threshold=p) for p in _prices(mean_V)]
+        case "top-k" | "uniform-k" | "random-k":
+            most = int(scores.size_V.max())
+            return [with_(k=k) for k in sorted({*(k for k in KS if k < most), most}, reverse=True)]
+        case "budget":
+            return [with_(share=share) for share in SHARES]
+        case "coarse-to-fine":
+            return [
+                with_(exit_margin=m) for m in (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
+            ]
+
+
+def _prices(value_X: NDArray[np.float64]) -> list[float]:
+    """Thresholds, finite ones: each lets another share of the values pass."""
+    prices = (float(np.clip(price_of(value_X, share), -BEYOND, BEYOND)) for share in SHARES)
+    return list(dict.fromkeys(prices))
+
+
+def _number(threshold: float | None) -> float:
+    return -np.inf if threshold is None else threshold
