@@ -58,9 +58,14 @@ def spent(scores: ClipScores, decision: Decision, costs: CostSpec) -> Spent:
         decode_V = decode_V + _decoding(scores, teacher_N, costs.open, costs.decode, costs)
     return Spent(
         decode_V,
-        np.bincount(scores.video_N, student_N * costs.student, scores.num_videos),
-        np.bincount(scores.video_N, teacher_N * costs.teacher, scores.num_videos),
+        _count(scores, student_N) * costs.student,
+        _count(scores, teacher_N) * costs.teacher,
     )
+
+
+def _count(scores: ClipScores, wanted_N: Bools) -> Floats:
+    """Clips of each video that are wanted; (V,)."""
+    return np.bincount(scores.video_N, wanted_N, scores.num_videos).astype(np.float64)
 
 
 def _decoding(scores: ClipScores, wanted_N: Bools, open_s: float, rate: float, costs: CostSpec) -> Floats:
