@@ -36,6 +36,11 @@ COMMANDS = {
     "teach": ("jobs.commands:teach", "Cache a teacher's logits and uncertainties for every clip."),
     "frames": ("jobs.student_commands:frames", "Keep a small view of every clip, for training."),
     "distill": ("jobs.student_commands:distill", "Train a student from cached targets and kept frames."),
+    "calibrate": (
+        "jobs.select_commands:calibrate",
+        "Turn a wish into a policy that divides videos between models.",
+    ),
+    "simulate": ("jobs.select_commands:simulate", "What every policy would have cost and got right."),
     "status": ("jobs.store_commands:status", "What a store holds and what is pending."),
     "failures": ("jobs.store_commands:failures", "List the videos that could not be read, or only in part."),
     "retry": ("jobs.store_commands:retry", "Plan failed videos anew; the next run computes them."),

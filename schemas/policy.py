@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from cyclopts import Parameter
 from pydantic import Field, model_validator
@@ -52,6 +52,9 @@ AggregationName = Literal[
     "replace-mean", "confidence-weighted", "teacher-only", "log-pool", "control-variate"
 ]
 
+SCORES: tuple[str, ...] = get_args(ScoreName)
+AGGREGATIONS: tuple[str, ...] = get_args(AggregationName)
+
 _WANTS = {
     "clip-threshold": ("threshold",),
     "video-threshold": ("threshold",),
@@ -82,6 +85,8 @@ class PolicySpec(Spec):
     """A video is done when its first class leads by so much."""
     seed: int = Field(0, ge=0)
     """Of what is drawn."""
+    with_student: bool = False
+    """With 'random-k': the student looks at all clips, as a control variate wants it."""
 
     @model_validator(mode="after")
     def _has_what_its_kind_wants(self) -> PolicySpec:
@@ -91,3 +96,93 @@ class PolicySpec(Spec):
         if list(self.strides) != sorted(set(self.strides), reverse=True) or min(self.strides, default=1) < 1:
             raise ValueError(f"strides fall, and are 1 or more: {list(self.strides)}")
         return self
+
+
+class Wish(Spec):
+    """What a policy is to come to; one of them is said."""
+
+    budget: float | None = Field(None, ge=0, le=1)
+    """The teacher looks at no more than this share of the clips."""
+    max_cost: float | None = Field(None, gt=0, le=1)
+    """All costs no more than this share of what the dense teacher would."""
+    accuracy_drop: float | None = Field(None, ge=0, lt=1)
+    """The accuracy of videos is no more than so much below the dense teacher's, by the estimate."""
+    max_disagreement: float | None = Field(None, gt=0, lt=1)
+    """Guaranteed: no more than this share of videos gets another label than the dense teacher would give."""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    """Of the guarantee: the chance that the calibration videos do not mislead."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Wish:
+        names = ("budget", "max_cost", "accuracy_drop", "max_disagreement")
+        said = [name for name in names if getattr(self, name) is not None]
+        if len(said) != 1:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+            raise ValueError(f"say one of {flags}")
+        return self
+
+
+class Certificate(Spec):
+    """That no more than ``alpha`` of videos get another label than the dense teacher's, with confidence ``1 - delta``
+    over the draw of the calibration groups."""
+
+    alpha: float
+    delta: float
+    look: int
+    """Which look at these groups it is; a later one is tested at half the delta of the one before."""
+    tested_at: float
+    """The level of this look."""
+    groups: int
+    named_groups: int
+    """How many of the groups have names; each other one is a file."""
+    losses: int
+    """Groups, of one video each, in which the policy said something else than the dense teacher."""
+    p_value: float
+    member: int
+    """Place in the sequence, which was written before the groups were looked at."""
+    members: int
+    sequence: str
+    """Digest of the sequence."""
+    left_out: dict[str, int]
+    """Videos of the calibration split that could not be used, by reason."""
+    holds_for: str
+    """Of what it is said."""
+    void_if: tuple[str, ...]
+    """What makes it void."""
+
+
+class Expected(Spec):
+    """What a policy came to on the videos that it was chosen on."""
+
+    videos: int
+    groups: int
+    share: float
+    ratio: float
+    agreement: float
+    accuracy: float | None
+    gain: float | None
+    gain_low: float | None
+
+
+class PolicyDocument(Spec):
+    """A calibrated policy: the file that `locum label` reads."""
+
+    name: str
+    student: str
+    """Fingerprint."""
+    weights_sha256: str
+    frames: str
+    """Fingerprint of the student's view."""
+    targets: str
+    """Fingerprint of the teacher's targets."""
+    classes: tuple[str, ...]
+    policy: PolicySpec
+    aggregation: AggregationName
+    student_temperature: float
+    teacher_temperature: float
+    wish: Wish
+    costs: CostSpec
+    expected: Expected
+    certificate: Certificate | None = None
+    made_at: str
+    versions: dict[str, str]

@@ -99,6 +99,10 @@ AGGREGATIONS: Mapping[str, Callable[[Answers], Floats]] = MappingProxyType(
     }
 )
 
+TEMPERED = frozenset({"confidence-weighted", "log-pool"})
+"""Aggregations that hear the teacher at a temperature of its own. The others hear it as it is, so that they come to the
+dense teacher's word where it is asked about everything."""
+
 EXACT_WHEN_ALL_DEFERRED = frozenset({"replace-mean", "teacher-only"})
 """Aggregations that give the dense teacher's word where the teacher is asked about all clips; no other can be
 certified."""

@@ -5,7 +5,7 @@ Shapes: N clips, K classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -39,12 +39,21 @@ class Judged:
     """Logits."""
     student_right_N: Float32
     teacher_right_N: Float32
+    damaged_N: Bools
+    """Clips of which the teacher saw damaged frames."""
+    pooled_NK: Float32 | None = None
+    """The teacher's logits at a temperature of its own, if that is not 1."""
 
     def __len__(self) -> int:
         return len(self.video_id_N)
 
-    def known(self, student_temperature: float = 1.0, teacher_temperature: float = 1.0) -> Known:
-        """What policies and simulations read, at temperatures; the teacher's is for pooling alone."""
+    def tempered(self, student: float, teacher: float = 1.0) -> Judged:
+        """The same, the logits divided by temperatures; the teacher's for aggregations that want it."""
+        pooled_NK = None if teacher == 1.0 else (self.teacher_NK / teacher).astype(np.float32)
+        return replace(self, student_NK=(self.student_NK / student).astype(np.float32), pooled_NK=pooled_NK)
+
+    def known(self) -> Known:
+        """What policies and simulations read."""
         scores = clip_scores(
             self.video_id_N,
             self.start_us_N,
@@ -52,36 +61,37 @@ class Judged:
             self.student_NK,
             self.student_right_N,
             self.teacher_right_N,
-            temperature=student_temperature,
         )
         first_V = np.searchsorted(scores.video_N, np.arange(scores.num_videos))
-        tempered = None
-        if teacher_temperature != 1.0:
-            tempered = softmax((self.teacher_NK / teacher_temperature).astype(np.float32))
-        return Known(scores, softmax(self.teacher_NK), self.label_N, self.group_N[first_V], tempered)
+        tempered_NK = None if self.pooled_NK is None else softmax(self.pooled_NK)
+        return Known(scores, softmax(self.teacher_NK), self.label_N, self.group_N[first_V], tempered_NK)
 
     def where(self, rows_N: Bools) -> Judged:
         """Some of the clips."""
-        at = np.flatnonzero(rows_N)
-        ids = [self.video_id_N[i] for i in at.tolist()]
-        return Judged(
-            ids,
-            self.start_us_N[at],
-            self.end_us_N[at],
-            self.group_N[at],
-            self.label_N[at],
-            self.fitted_N[at],
-            self.known_to_teacher_N[at],
-            self.student_NK[at],
-            self.teacher_NK[at],
-            self.student_right_N[at],
-            self.teacher_right_N[at],
+        return self._take(np.flatnonzero(rows_N))
+
+    def and_(self, other: Judged) -> Judged:
+        """These clips and others, of other videos."""
+        own, its = (
+            j if j.pooled_NK is not None else replace(j, pooled_NK=j.teacher_NK) for j in (self, other)
         )
+        ids = own.video_id_N + its.video_id_N
+        columns = {n: np.concatenate([getattr(own, n), getattr(its, n)]) for n in _ARRAYS}
+        both = Judged(ids, **columns)
+        return both._take(np.lexsort((both.start_us_N, np.array(ids))))
+
+    def _take(self, at_M: NDArray[np.intp]) -> Judged:
+        taken: dict[str, Any] = {n: getattr(self, n) for n in _ARRAYS}
+        taken = {n: None if v is None else v[at_M] for n, v in taken.items()}
+        return Judged([self.video_id_N[i] for i in at_M.tolist()], **taken)
+
+
+_ARRAYS = tuple(f.name for f in fields(Judged) if f.name != "video_id_N")
 
 
 def joined(predictions: pa.Table, targets: pa.Table) -> tuple[Judged, int]:
-    """Predictions (`pipeline.distill.predict.prediction_schema`) with the ``logits`` of ``targets``, by video and
-    start; and of how many predictions no target is there.
+    """Predictions (`pipeline.distill.predict.prediction_schema`) with the ``logits`` and ``damaged`` of ``targets``,
+    by video and start; and of how many predictions no target is there.
 
     Raises
     ------
@@ -123,6 +133,7 @@ def joined(predictions: pa.Table, targets: pa.Table) -> tuple[Judged, int]:
         teacher,
         column("student_right"),
         column("teacher_right"),
+        np.asarray(t["damaged"].to_numpy(), np.bool_),
     )
     return judged, int((~found_N).sum())
 

@@ -20,7 +20,7 @@ from schemas.arrays import I64, U64, Float32
 @dataclass(frozen=True)
 class Known:
     """``teacher_NK`` are the teacher's probabilities at temperature 1, ``label_N`` is -1 where there is none.
-    ``tempered_NK`` are the same at the temperature at which they are pooled with the student's, if that is another."""
+    ``tempered_NK`` are the same at a temperature of its own, which some aggregations want, if that is another."""
 
     scores: ClipScores
     teacher_NK: Float32
@@ -30,7 +30,7 @@ class Known:
 
     @property
     def pooled_NK(self) -> Float32:
-        """The teacher's word as it is pooled with the student's."""
+        """The teacher's word at its own temperature."""
         return self.teacher_NK if self.tempered_NK is None else self.tempered_NK
 
     @property

@@ -6,6 +6,11 @@ seen, so that a rounding elsewhere turns no clip over.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import product
+from types import MappingProxyType
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,6 +52,33 @@ BEYOND = 100.0
 KS = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
+WITHOUT_SCORE = ("student-alone", "dense", "uniform-k", "random-k", "coarse-to-fine")
+"""Kinds that go by no score of single clips, where nothing else is said."""
+
+_STARTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "student-alone": {},
+        "dense": {},
+        "clip-threshold": {"threshold": 0.0},
+        "video-threshold": {"threshold": 0.0},
+        "top-k": {"k": 1},
+        "uniform-k": {"k": 1},
+        "random-k": {"k": 1},
+        "budget": {"share": 0.0},
+        "coarse-to-fine": {"strides": (4, 2, 1), "exit_margin": 0.0},
+    }
+)
+
+
+def bases_of(kinds: Sequence[str], scores: Sequence[str]) -> list[PolicySpec]:
+    """What grids start from: each kind with each score, where it goes by one."""
+    return [
+        PolicySpec(**{"kind": kind, "score": score, **_STARTS[kind]})
+        for kind, score in product(kinds, scores)
+        if kind not in WITHOUT_SCORE or score == scores[0]
+    ]
+
+
 def policy_of(spec: PolicySpec) -> Policy:
     """The rule that a spec says."""
     score, threshold = spec.score, _number(spec.threshold)
@@ -65,16 +97,17 @@ def policy_of(spec: PolicySpec) -> Policy:
         case "uniform-k":
             return UniformK(k)
         case "random-k":
-            return RandomK(k, spec.seed)
+            return RandomK(k, spec.seed, spec.with_student)
         case "budget":
             return Budget(score, share)
         case "coarse-to-fine":
             return CoarseToFine(spec.strides, spec.exit_margin or 0.0, ClipThreshold(score, threshold))
 
 
-def grid_of(base: PolicySpec, scores: ClipScores) -> list[PolicySpec]:
+def grid_of(base: PolicySpec, scores: ClipScores, shares: Sequence[float] = ()) -> list[PolicySpec]:
     """Members of a policy from one that defers most to one that defers least, by scores of videos that are not to be
-    certified on. What ``base`` says of anything else stands."""
+    certified on; with some that defer just these ``shares``. What ``base`` says of anything else stands."""
+    wanted = sorted({*SHARES, *shares}, reverse=True)
 
     def with_(**settings: object) -> PolicySpec:
         return PolicySpec(**{**base.model_dump(), **settings})
@@ -83,25 +116,25 @@ def grid_of(base: PolicySpec, scores: ClipScores) -> list[PolicySpec]:
         case "student-alone" | "dense":
             return [base]
         case "clip-threshold":
-            prices = _prices(deferral(scores, base.score))
+            prices = _prices(deferral(scores, base.score), wanted)
             return [with_(threshold=p) for p in prices]
         case "video-threshold":
             mean_V = np.bincount(scores.video_N, deferral(scores, base.score)) / scores.size_V
-            return [with_(threshold=p) for p in _prices(mean_V)]
+            return [with_(threshold=p) for p in _prices(mean_V, wanted)]
         case "top-k" | "uniform-k" | "random-k":
             most = int(scores.size_V.max())
             return [with_(k=k) for k in sorted({*(k for k in KS if k < most), most}, reverse=True)]
         case "budget":
-            return [with_(share=share) for share in SHARES]
+            return [with_(share=share) for share in wanted]
         case "coarse-to-fine":
             return [
                 with_(exit_margin=m) for m in (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
             ]
 
 
-def _prices(value_X: NDArray[np.float64]) -> list[float]:
+def _prices(value_X: NDArray[np.float64], shares: Sequence[float]) -> list[float]:
     """Thresholds, finite ones: each lets another share of the values pass."""
-    prices = (float(np.clip(price_of(value_X, share), -BEYOND, BEYOND)) for share in SHARES)
+    prices = (float(np.clip(price_of(value_X, share), -BEYOND, BEYOND)) for share in shares)
     return list(dict.fromkeys(prices))
 
 

@@ -75,10 +75,9 @@ def clip_scores(
     logits_NK: Float32,
     student_right_N: Float32,
     teacher_right_N: Float32,
-    *,
-    temperature: float = 1.0,
 ) -> ClipScores:
     """Scores from columns of predictions, which may stand in any order; the rows come sorted. Video ids are hex digits.
+    ``logits_NK`` are the student's, divided by its temperature.
 
     Raises
     ------
@@ -99,7 +98,7 @@ def clip_scores(
         end_us_N=end_us_N[order_N],
         ids_V=tuple(ids.tolist()),
         hash_V=np.array([int(i[:16], 16) for i in ids.tolist()], np.uint64),
-        probs_NK=softmax((logits_NK[order_N] / temperature).astype(np.float32)),
+        probs_NK=softmax(logits_NK[order_N]),
         student_right_N=student_right_N[order_N],
         teacher_right_N=teacher_right_N[order_N],
     )

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.select.aggregate import AGGREGATIONS, Answers, video_labels
+from pipeline.select.aggregate import AGGREGATIONS, TEMPERED, Answers, video_labels
 from pipeline.select.costs import Spent, spent
 from pipeline.select.decision import Decision
 from pipeline.select.known import Known
@@ -74,8 +74,9 @@ class Simulation:
     def labels(self, decision: Decision, aggregation: str) -> I64:
         """The label of each video that comes of a decision; (V,)."""
         k = self.known
+        teacher_NK = k.pooled_NK if aggregation in TEMPERED else k.teacher_NK
         return video_labels(
-            AGGREGATIONS[aggregation](Answers(k.scores, decision, k.scores.probs_NK, k.pooled_NK))
+            AGGREGATIONS[aggregation](Answers(k.scores, decision, k.scores.probs_NK, teacher_NK))
         )
 
     def outcome(self, decision: Decision, aggregation: str) -> Outcome:

@@ -43,17 +43,19 @@ class UniformK:
 
 @dataclass(frozen=True)
 class RandomK:
-    """A baseline without a student: the teacher is asked about ``k`` clips of each video, drawn without regard to what
-    they show. A clip's chance is ``k`` by its video's number of clips."""
+    """A baseline: the teacher is asked about ``k`` clips of each video, drawn without regard to what they show. A
+    clip's chance is ``k`` by its video's number of clips. The student looks at none, or at all ``with_student``."""
 
     k: int
     seed: int = 0
+    with_student: bool = False
     couples_videos: ClassVar[bool] = False
 
     def select(self, scores: ClipScores) -> Decision:
         size_N = scores.size_V[scores.video_N]
         teacher_N = first_by_video(scores, scores.clip_draws(self.seed)) < self.k
-        return Decision(np.zeros(len(scores), np.bool_), teacher_N, np.minimum(1.0, self.k / size_N))
+        student_N = np.full(len(scores), self.with_student)
+        return Decision(student_N, teacher_N, np.minimum(1.0, self.k / size_N))
 
 
 def _middles_before(place_N: np.ndarray, size_N: np.ndarray, k: int) -> np.ndarray:

@@ -140,12 +140,16 @@ def test_areas_of_deferral_curves() -> None:
     assert raised.value == pytest.approx((curve - shares * best.mean()).mean(), abs=1e-3)
 
 
-def test_the_dense_word_is_at_temperature_one_whatever_is_pooled() -> None:
+def test_the_teacher_has_a_temperature_of_its_own_where_aggregations_want_it() -> None:
     known = made_up(num_videos=100)
     flat = replace(known, tempered_NK=np.full_like(known.teacher_NK, 0.25))
     assert np.array_equal(reference(flat), reference(known))
     asked = deferring(np.ones(len(known.scores), bool))
-    assert not np.array_equal(Simulation(flat, COSTS).labels(asked, "replace-mean"), reference(known))
+    for name, heard in (("replace-mean", False), ("teacher-only", False), ("log-pool", True)):
+        same = np.array_equal(
+            Simulation(flat, COSTS).labels(asked, name), Simulation(known, COSTS).labels(asked, name)
+        )
+        assert same != heard
 
 
 # ---------------------------------------------------------------- coarse to fine

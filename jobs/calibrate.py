@@ -1,0 +1,320 @@
+"""Calibrate: turn a wish into a policy, on videos that the student never trained on.
+
+What is chosen is chosen on the validation split and on the calibration videos that the confidence heads were fitted on.
+A guarantee is had from the other calibration videos, which nothing else reads: the sequence of members that will be
+tested is written down before they are opened.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any, get_args
+from uuid import uuid4
+
+import numpy as np
+
+from jobs.judged import StudentFolder, judged, open_student, targets_of, temperatures
+from pipeline.known import videos_in_force
+from pipeline.plan import video_clips
+from pipeline.select.calibrate import Chosen, certify, check_groups, choose, sequence_of
+from pipeline.select.decision import Decision
+from pipeline.select.joined import Judged
+from pipeline.select.policies import bases_of, policy_of
+from pipeline.select.simulate import Outcome, Simulation
+from pipeline.store.document import library_versions, now
+from pipeline.store.shard_store import ShardStore
+from schemas.arrays import Bools
+from schemas.errors import SettingsError
+from schemas.policy import (
+    AggregationName,
+    Certificate,
+    CostSpec,
+    Expected,
+    PolicyDocument,
+    PolicyKind,
+    PolicySpec,
+    ScoreName,
+    Wish,
+)
+from schemas.spec import fingerprint_of
+from schemas.targets import TargetSpec
+
+FOLDER = "policies"
+_TRIED: tuple[PolicyKind, ...] = ("clip-threshold", "video-threshold")
+_LOOK = re.compile(r"look-(\d{3})\.json")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VOID = (
+    "another student, other weights or another view of the clips",
+    "another teacher, or targets of other settings",
+    "videos unlike those it was certified on: other sources, lengths or classes",
+    "videos that are damaged, or that student or teacher learnt from",
+    "another policy, aggregation, temperature or decoder",
+)
+
+
+@dataclass(frozen=True)
+class CalibrateOptions:
+    """Which policies are tried, and where things are."""
+
+    kinds: tuple[PolicyKind, ...] = _TRIED
+    scores: tuple[ScoreName, ...] = get_args(ScoreName)
+    aggregation: AggregationName = "replace-mean"
+    name: str | None = None
+    targets: str | None = None
+    costs: CostSpec = field(default_factory=CostSpec)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CalibrateReport:
+    """The policy that was written, and what it came to on the videos that it was chosen on."""
+
+    url: str
+    document: PolicyDocument
+    chosen_on: Outcome
+
+    def to_json(self) -> dict[str, Any]:
+        return {"path": self.url, **self.document.model_dump(mode="json")}
+
+
+def calibrate(
+    student_url: str, wish: Wish, options: CalibrateOptions = CalibrateOptions()
+) -> CalibrateReport:
+    """Choose a policy for a wish and write it into the student's folder.
+
+    Raises
+    ------
+    SettingsError
+        If there are no held-out videos, no policy meets the wish, or there are too few groups for a guarantee.
+    """
+    name = options.name or _name_of(wish)
+    if not _NAME.fullmatch(name):
+        raise SettingsError(
+            f"{name!r} cannot be a policy's name: letters, digits, dots and dashes are wanted"
+        )
+    student = open_student(student_url)
+    targets = targets_of(student, options.targets)
+    temps = temperatures(student, targets)
+    sim = Simulation(
+        _to_choose_on(student, targets).tempered(*temps).known(), options.costs, seed=options.seed
+    )
+    bases = bases_of(options.kinds, options.scores)
+    certificate = None
+    if wish.max_disagreement is not None:
+        chosen, certificate = _guaranteed(student, targets, sim, bases, temps[0], wish, options)
+    else:
+        chosen = choose(sim, bases, [options.aggregation], wish)
+    document = PolicyDocument(
+        name=name,
+        student=student.fingerprint,
+        weights_sha256=student.about["weights_sha256"],
+        frames=student.about["frames"]["fingerprint"],
+        targets=targets.document.fingerprint,
+        classes=tuple(student.about["classes"]),
+        policy=chosen.spec,
+        aggregation=options.aggregation,
+        student_temperature=temps[0],
+        teacher_temperature=temps[1],
+        wish=wish,
+        costs=options.costs,
+        expected=_expected(sim, chosen.outcome),
+        certificate=certificate,
+        made_at=now(),
+        versions=library_versions(),
+    )
+    rel = f"{FOLDER}/{name}.json"
+    student.files.put_over(rel, document.model_dump_json(indent=1).encode())
+    return CalibrateReport(f"{student.url}/{rel}", document, chosen.outcome)
+
+
+def _to_choose_on(student: StudentFolder, targets: ShardStore) -> Judged:
+    """Clips of validation, and those of calibration that the heads were fitted on."""
+    clips = student.about["clips"]
+    parts = [judged(student, [split], targets) for split in ("val", "calibration") if clips.get(split)]
+    if not parts:
+        raise SettingsError(f"{student.url} has no held-out videos to calibrate on")
+    if clips.get("calibration"):
+        parts[-1] = parts[-1].where(parts[-1].fitted_N)
+    found = reduce(lambda a, b: a.and_(b), parts)
+    found = found.where(~found.known_to_teacher_N)
+    if not len(found):
+        raise SettingsError(
+            f"{student.url}: all held-out videos are ones that the teacher was trained on, and say nothing of where it "
+            "can be trusted"
+        )
+    return found
+
+
+def _guaranteed(
+    student: StudentFolder,
+    targets: ShardStore,
+    sim: Simulation,
+    bases: Sequence[PolicySpec],
+    temperature: float,
+    wish: Wish,
+    options: CalibrateOptions,
+) -> tuple[Chosen, Certificate]:
+    """The policy with a certificate. The one to test is that which needs the teacher least, on the videos to choose on,
+    at half of the disagreement that is allowed."""
+    alpha, delta = wish.max_disagreement or 0.0, round(1 - wish.confidence, 12)
+    base = _most_promising(sim, bases, options.aggregation, alpha)
+    members = sequence_of(base, sim.known)
+    body = {
+        "student": student.fingerprint,
+        "weights_sha256": student.about["weights_sha256"],
+        "targets": targets.document.fingerprint,
+        "members": [m.model_dump(mode="json") for m in members],
+        "aggregation": options.aggregation,
+        "student_temperature": temperature,
+        "alpha": alpha,
+        "delta": delta,
+        "salt": options.seed,
+    }
+    kept, left_out, named = _to_certify_on(student, targets)
+    known = kept.tempered(temperature).known()
+    check_groups(known, options.aggregation, alpha, delta)
+    look, digest = _written_down(student, body)
+    level = delta / 2 ** (look - 1)
+    check_groups(known, options.aggregation, alpha, level)
+    found = certify(known, members, options.aggregation, alpha=alpha, delta=level, salt=options.seed)
+    spec = members[found.member]
+    outcome = sim.outcome(_decided(spec, sim), options.aggregation)
+    certificate = Certificate(
+        alpha=alpha,
+        delta=delta,
+        look=look,
+        tested_at=level,
+        groups=found.groups,
+        named_groups=named,
+        losses=found.losses,
+        p_value=found.p_values[found.member],
+        member=found.member,
+        members=len(members),
+        sequence=digest,
+        left_out=left_out,
+        holds_for="one video of each group, drawn at random, of readable videos like those of the calibration split",
+        void_if=_VOID,
+    )
+    return Chosen(spec, options.aggregation, outcome), certificate
+
+
+def _most_promising(
+    sim: Simulation, bases: Sequence[PolicySpec], aggregation: AggregationName, alpha: float
+) -> PolicySpec:
+    """The policy whose sequence gets furthest before it disagrees on more than half of ``alpha`` of the videos that
+    one may choose on."""
+    best: tuple[float, PolicySpec] | None = None
+    for base in bases:
+        ratio = 1.0
+        for spec in sequence_of(base, sim.known)[1:]:
+            outcome = sim.outcome(_decided(spec, sim), aggregation)
+            if outcome.agreement.value < 1 - alpha / 2:
+                break
+            ratio = outcome.ratio
+        if best is None or ratio < best[0]:
+            best = ratio, base
+    if best is None:
+        raise SettingsError("no policy was named")
+    return best[1]
+
+
+def _decided(spec: PolicySpec, sim: Simulation) -> Decision:
+    return policy_of(spec).select(sim.known.scores)
+
+
+def _written_down(student: StudentFolder, body: Mapping[str, Any]) -> tuple[int, str]:
+    """Write down what will be tested, before it is. Which look at the certificate's groups it is, and its digest."""
+    digest = fingerprint_of(body)
+    for name in student.files.list(FOLDER):
+        if match := _LOOK.fullmatch(name):
+            there = json.loads(student.files.read(f"{FOLDER}/{name}"))
+            if there["digest"] == digest:
+                return int(match[1]), digest
+    look = 1
+    while not student.files.put_new(
+        f"{FOLDER}/look-{look:03d}.json",
+        json.dumps({"digest": digest, **body, "writer": uuid4().hex}).encode(),
+    ):
+        look += 1
+    return look, digest
+
+
+def _to_certify_on(student: StudentFolder, targets: ShardStore) -> tuple[Judged, dict[str, int], int]:
+    """Clips of whole, undamaged videos of groups that nothing was fitted on; what was left out, in videos, by reason;
+    and how many of the groups have names."""
+    if not student.about["clips"].get("calibration"):
+        raise SettingsError(f"{student.url} has no calibration split: nothing can be guaranteed")
+    found = judged(student, ["calibration"], targets)
+    ids, video_N = np.unique(np.array(found.video_id_N), return_inverse=True)
+    group_V = found.group_N[np.unique(video_N, return_index=True)[1]]
+    have_V = np.bincount(video_N)
+    left_out: dict[str, int] = {}
+    keep_V = np.ones(len(ids), np.bool_)
+
+    def leave_out(reason: str, bad_V: Bools) -> None:
+        left_out[reason] = int((keep_V & bad_V).sum())
+        np.logical_and(keep_V, ~bad_V, out=keep_V)
+
+    def any_of(rows_N: Bools) -> Bools:
+        return np.bincount(video_N, rows_N, len(ids)) > 0
+
+    leave_out("the heads were fitted on its group", np.isin(group_V, found.group_N[found.fitted_N]))
+    leave_out("the teacher learnt from its group", np.isin(group_V, found.group_N[found.known_to_teacher_N]))
+    leave_out("damaged", any_of(found.damaged_N))
+    planned, named = _planned(targets)
+    leave_out(
+        "not all of its clips have targets and frames", np.array([planned.get(i, -1) for i in ids]) != have_V
+    )
+    if not keep_V.any():
+        raise SettingsError(
+            f"{student.url}: no calibration video is left to certify on: "
+            + _counted(left_out)
+            + ". A student trained "
+            "with --heads-share 0.5 keeps half of the groups for this"
+        )
+    names = {named.get(i) for i in ids[keep_V].tolist()} - {None}
+    return found.where(keep_V[video_N]), {k: n for k, n in left_out.items() if n}, len(names)
+
+
+def _planned(targets: ShardStore) -> tuple[dict[str, int], dict[str, str]]:
+    """How many clips of each video are planned, and the group of each that has one."""
+    videos = videos_in_force(targets)
+    clip = TargetSpec(**targets.document.spec).clip
+    counts: dict[str, int] = {}
+    for batch in videos.to_batches():
+        counts |= zip(batch["video_id"].to_pylist(), video_clips(batch, clip).tolist(), strict=True)
+    named = zip(videos["video_id"].to_pylist(), videos["group"].to_pylist(), strict=True)
+    return counts, {video: group for video, group in named if group is not None}
+
+
+def _counted(left_out: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} videos left out ({reason})" for reason, n in left_out.items() if n)
+
+
+def _expected(sim: Simulation, outcome: Outcome) -> Expected:
+    def number(x: float) -> float | None:
+        return None if math.isnan(x) else round(x, 6)
+
+    return Expected(
+        videos=sim.known.scores.num_videos,
+        groups=len(np.unique(sim.known.group_V)),
+        share=round(outcome.share, 6),
+        ratio=round(outcome.ratio, 6),
+        agreement=round(outcome.agreement.value, 6),
+        accuracy=number(outcome.accuracy.value),
+        gain=number(outcome.gain.value),
+        gain_low=number(outcome.gain.low),
+    )
+
+
+def _name_of(wish: Wish) -> str:
+    """What a policy is called where nobody said: by its wish."""
+    for name in ("budget", "max_cost", "accuracy_drop", "max_disagreement"):
+        if (value := getattr(wish, name)) is not None:
+            return f"{name.replace('_', '-')}-{value:g}"
+    raise AssertionError("a wish says something")

@@ -1,0 +1,141 @@
+"""A trained student's folder, and what it and its teacher said of the same clips."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs.distill import STUDENT_FILE
+from pipeline.select.joined import Judged, joined
+from pipeline.select.temperature import fit_temperature
+from pipeline.store.files import StoreFiles
+from pipeline.store.kinds import TARGETS
+from pipeline.store.read import scan
+from pipeline.store.shard_store import ShardStore
+from schemas.errors import SettingsError
+from schemas.targets import TargetSpec
+
+log = logging.getLogger("locum.select")
+
+SPLITS = ("val", "calibration", "test")
+
+
+@dataclass(frozen=True)
+class StudentFolder:
+    """What `jobs.distill` wrote. ``about`` is its ``student.json``."""
+
+    files: StoreFiles
+    about: Mapping[str, Any]
+
+    @property
+    def url(self) -> str:
+        return self.files.url
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.about["fingerprint"])
+
+    def predictions(self, split: str) -> pa.Table:
+        """What it says of the clips of a split.
+
+        Raises
+        ------
+        SettingsError
+            If it had none.
+        """
+        try:
+            data = self.files.read(f"predictions/{split}.parquet")
+        except FileNotFoundError:
+            raise SettingsError(
+                f"{self.url} has no predictions of {split}: its targets have no such split"
+            ) from None
+        return pq.read_table(io.BytesIO(data))
+
+
+def open_student(url: str) -> StudentFolder:
+    """The student in a folder.
+
+    Raises
+    ------
+    SettingsError
+        If there is none, or one that cannot be joined with a teacher yet.
+    """
+    files = StoreFiles(url)
+    try:
+        about = json.loads(files.read(STUDENT_FILE))
+    except FileNotFoundError:
+        raise SettingsError(f"{files.url} is no student: it has no {STUDENT_FILE}") from None
+    except ValueError as e:
+        raise SettingsError(f"{files.url}/{STUDENT_FILE}: not JSON: {e}") from e
+    if len(about["targets"]) != 1:
+        raise SettingsError(f"{files.url} learnt from {len(about['targets'])} teachers: one is wanted here")
+    if about["train"]["multi_label"]:
+        raise SettingsError(
+            f"{files.url} is multi-label: clips are divided between models for one class a clip only"
+        )
+    return StudentFolder(files, about)
+
+
+def targets_of(student: StudentFolder, url: str | None = None) -> ShardStore:
+    """The target store that a student learnt from, where it was then or where it is now.
+
+    Raises
+    ------
+    SettingsError
+        If it is another, or does not hold all logits.
+    """
+    said = student.about["targets"][0]
+    store = ShardStore.open(url or said["url"])
+    if store.kind != TARGETS:
+        raise SettingsError(f"{store.url} is a store of {store.kind.name}: one of targets is wanted")
+    if store.document.fingerprint != said["fingerprint"]:
+        raise SettingsError(
+            f"{store.url} ({store.document.fingerprint}) is not what {student.url} learnt from ({said['fingerprint']})"
+        )
+    if TargetSpec(**store.document.spec).logits.top_k:
+        raise SettingsError(
+            f"{store.url} keeps some logits of each clip only: all are needed to pool the teacher's words"
+        )
+    return store
+
+
+def judged(student: StudentFolder, splits: Sequence[str], targets: ShardStore) -> Judged:
+    """What both said of the clips of some splits.
+
+    Raises
+    ------
+    SettingsError
+        If the student has said nothing of a split, or there are no targets of it any more.
+    """
+    predictions = pa.concat_tables([student.predictions(split) for split in splits])
+    found, missing = joined(predictions, _of_videos(targets, predictions["video_id"]))
+    if missing:
+        log.warning("of %d of %d clips there is no target any more: left out", missing, predictions.num_rows)
+    return found
+
+
+def temperatures(student: StudentFolder, targets: ShardStore) -> tuple[float, float]:
+    """Those of the student and the teacher, from the clips on which the confidence heads were fitted. Without labels
+    the student's is fitted to what the teacher says, and the teacher's is 1."""
+    on = judged(student, ["calibration"], targets)
+    on = on.where(on.fitted_N)
+    if (on.label_N >= 0).any():
+        return fit_temperature(on.student_NK, on.label_N), fit_temperature(on.teacher_NK, on.label_N)
+    return fit_temperature(on.student_NK, on.teacher_NK.argmax(axis=1)), 1.0
+
+
+def _of_videos(targets: ShardStore, video_ids: pa.ChunkedArray) -> pa.Table:
+    wanted = pc.unique(video_ids)
+    columns = ["video_id", "start_us", "logits", "damaged"]
+    parts = [t.filter(pc.is_in(t["video_id"], value_set=wanted)) for t in scan(targets, columns)]
+    if not parts:
+        raise SettingsError(f"{targets.url} is empty")
+    return pa.concat_tables(parts)

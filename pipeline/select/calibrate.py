@@ -1,0 +1,143 @@
+"""Choosing a policy for a wish, and certifying one.
+
+Choosing reads videos on which nothing of the student's class head was fitted; a certificate wants other videos still,
+and a sequence of members that was fixed before it sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.select.aggregate import AGGREGATIONS, EXACT_WHEN_ALL_DEFERRED, Answers, video_labels
+from pipeline.select.known import Known
+from pipeline.select.learn_then_test import certified, groups_needed, one_of_each_group
+from pipeline.select.policies import grid_of, policy_of
+from pipeline.select.simulate import Outcome, Simulation, reference
+from schemas.arrays import Bools
+from schemas.errors import SettingsError
+from schemas.policy import PolicySpec, Wish
+
+MOST_MEMBERS = 50
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A member of a policy, and what it came to."""
+
+    spec: PolicySpec
+    aggregation: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Certified:
+    """The last member that passed, and how."""
+
+    member: int
+    groups: int
+    losses: int
+    p_values: tuple[float, ...]
+
+
+def choose(sim: Simulation, bases: Iterable[PolicySpec], aggregations: Sequence[str], wish: Wish) -> Chosen:
+    """The member that meets a wish best: the most accurate within a budget or a cost, the cheapest within a drop. By
+    agreement with the dense teacher where no video has a label.
+
+    Raises
+    ------
+    SettingsError
+        If none meets it.
+    """
+    labelled = bool((sim.label_V >= 0).any())
+    if wish.accuracy_drop is not None and not labelled:
+        raise SettingsError(
+            "--accuracy-drop needs labels, and no calibration video has one: say --max-disagreement"
+        )
+    found: list[Chosen] = []
+    for base in bases:
+        for spec in _members(base, sim.known, wish):
+            decision = policy_of(spec).select(sim.known.scores)
+            found += [Chosen(spec, a, sim.outcome(decision, a)) for a in aggregations]
+
+    def worth(c: Chosen) -> float:
+        return (c.outcome.accuracy if labelled else c.outcome.agreement).value
+
+    within = [c for c in found if _meets(c.outcome, wish)]
+    if not within:
+        least = min((c.outcome for c in found), key=lambda o: o.ratio)
+        raise SettingsError(
+            f"no policy that was tried meets it; the cheapest asks the teacher about {least.share:.1%} of clips, costs "
+            f"{least.ratio:.1%} of the dense teacher, and agrees with it on {least.agreement.value:.1%} of videos"
+        )
+    if wish.accuracy_drop is not None:
+        return min(within, key=lambda c: (c.outcome.ratio, -worth(c)))
+    return max(within, key=lambda c: (worth(c), -c.outcome.ratio))
+
+
+def sequence_of(base: PolicySpec, known: Known) -> list[PolicySpec]:
+    """What is tested one after another: the dense teacher, then members of a policy that defer ever less."""
+    if policy_of(base).couples_videos:
+        raise SettingsError(
+            f"a policy {base.kind!r} decides on a video by the others, and cannot be guaranteed: choose "
+            "'clip-threshold', whose threshold is the price that such a budget comes to"
+        )
+    return [PolicySpec(kind="dense"), *grid_of(base, known.scores)][:MOST_MEMBERS]
+
+
+def check_groups(known: Known, aggregation: str, alpha: float, delta: float) -> None:
+    """Raises SettingsError where nothing could be certified, whatever the losses are: too few groups, or an aggregation
+    that is not the dense teacher's where all is deferred."""
+    if aggregation not in EXACT_WHEN_ALL_DEFERRED:
+        raise SettingsError(
+            f"pooled by {aggregation!r} no policy is the dense teacher where all is deferred, so none can be "
+            f"guaranteed: choose {' or '.join(sorted(EXACT_WHEN_ALL_DEFERRED))}"
+        )
+    num_groups, needed = len(np.unique(known.group_V)), groups_needed(alpha, delta)
+    if needed is None or num_groups < needed:
+        raise SettingsError(
+            f"{num_groups} groups of videos are left to certify on: a disagreement of {alpha:g} with confidence "
+            f"{1 - delta:g} needs {needed} at least, without one that disagrees. Nothing can be guaranteed: label "
+            "more held-out videos, or wish for less"
+        )
+
+
+def certify(
+    known: Known, members: Sequence[PolicySpec], aggregation: str, *, alpha: float, delta: float, salt: int
+) -> Certified:
+    """How far along the members, the dense teacher first, the disagreement with it is known to be ``alpha`` at most, by
+    one video of each group. See `check_groups` for what it takes."""
+    chosen_G = one_of_each_group(known.group_V, known.scores.hash_V, salt)
+    losses_MG = disagreements(known, members, aggregation)[:, chosen_G]
+    count, p_values = certified(losses_MG, alpha, delta)
+    if not count:
+        raise ValueError("not even the dense teacher is certified: see check_groups")
+    return Certified(count - 1, len(chosen_G), int(losses_MG[count - 1].sum()), p_values)
+
+
+def disagreements(known: Known, members: Sequence[PolicySpec], aggregation: str) -> Bools:
+    """Where each member's label of a video is not the dense teacher's; (M, V)."""
+    dense_V = reference(known)
+    rows = []
+    for spec in members:
+        decision = policy_of(spec).select(known.scores)
+        answers = Answers(known.scores, decision, known.scores.probs_NK, known.teacher_NK)
+        rows.append(video_labels(AGGREGATIONS[aggregation](answers)) != dense_V)
+    return np.array(rows)
+
+
+def _members(base: PolicySpec, known: Known, wish: Wish) -> list[PolicySpec]:
+    if base.kind == "budget" and wish.budget is not None:
+        return [base.model_copy(update={"share": wish.budget})]
+    shares = () if wish.budget is None else (wish.budget,)
+    return grid_of(base, known.scores, shares)
+
+
+def _meets(outcome: Outcome, wish: Wish) -> bool:
+    if wish.budget is not None:
+        return outcome.share <= wish.budget
+    if wish.max_cost is not None:
+        return outcome.ratio <= wish.max_cost
+    return outcome.gain.value >= -(wish.accuracy_drop or 0.0) - 1e-12

@@ -1,0 +1,246 @@
+"""Wishes become policies, on videos that nothing was fitted on; guarantees, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.calibrate import CalibrateOptions, calibrate
+from jobs.cli import run as locum
+from jobs.judged import judged, open_student
+from jobs.simulate import SimulateOptions, simulate
+from pipeline.select.calibrate import disagreements
+from pipeline.select.learn_then_test import one_of_each_group
+from pipeline.store.kinds import TARGETS
+from pipeline.store.mend import remove
+from pipeline.store.shard_store import ShardStore
+from schemas.errors import EXIT_SETTINGS, SettingsError
+from schemas.policy import PolicyDocument, PolicySpec, Wish
+from tests.jobs.judging import make_judged
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ShardStore]:
+    return make_judged(tmp_path_factory.mktemp("judged"), 640)
+
+
+def document(student: str, name: str) -> PolicyDocument:
+    return PolicyDocument.model_validate_json((Path(student) / "policies" / f"{name}.json").read_text())
+
+
+def test_wishes_are_met_on_the_videos_that_one_may_choose_on(made: tuple[str, ShardStore]) -> None:
+    student, _ = made
+    for wish, meets in (
+        (Wish(budget=0.2), lambda d: d.expected.share <= 0.2),
+        (Wish(max_cost=0.7), lambda d: d.expected.ratio <= 0.7),
+        (Wish(accuracy_drop=0.02), lambda d: d.expected.gain >= -0.02),
+    ):
+        report = calibrate(student, wish)
+        assert meets(report.document) and report.document.certificate is None
+        assert document(student, report.document.name) == report.document
+        assert report.document.expected.share > 0
+    more = calibrate(student, Wish(budget=0.5)).document.expected
+    assert more.accuracy >= calibrate(student, Wish(budget=0.2)).document.expected.accuracy  # type: ignore[operator]
+
+
+def test_budgets_of_nothing_and_of_all(made: tuple[str, ShardStore]) -> None:
+    student, _ = made
+    assert calibrate(student, Wish(budget=0.0)).document.expected.share == 0.0
+    everything = CalibrateOptions(kinds=("budget",), name="all")
+    assert calibrate(student, Wish(budget=1.0), everything).document.policy.share == 1.0
+
+
+def test_a_guarantee_comes_from_groups_that_nothing_else_read(made: tuple[str, ShardStore]) -> None:
+    student, store = made
+    report = calibrate(student, Wish(max_disagreement=0.15))
+    doc, c = report.document, report.document.certificate
+    assert c is not None and c.look == 1 and c.member > 0 and c.p_value <= c.tested_at == c.delta == 0.05
+    assert doc.expected.share < 1.0
+    assert c.groups == c.named_groups == 80 and c.left_out == {"the heads were fitted on its group": 160}
+    held = judged(open_student(student), ["calibration"], store)
+    known = held.where(~held.fitted_N).tempered(doc.student_temperature).known()
+    rows = one_of_each_group(known.group_V, known.scores.hash_V, 0)
+    assert disagreements(known, [doc.policy], doc.aggregation)[0, rows].sum() == c.losses
+    again = calibrate(student, Wish(max_disagreement=0.15)).document
+    assert again.certificate == c and again.policy == doc.policy
+
+
+def test_another_look_at_the_same_groups_is_tested_harder(tmp_path: Path) -> None:
+    student, _ = make_judged(tmp_path, 640)
+    first = calibrate(student, Wish(max_disagreement=0.15)).document.certificate
+    second = calibrate(student, Wish(max_disagreement=0.2)).document.certificate
+    assert first is not None and second is not None
+    assert (first.look, second.look) == (1, 2) and second.tested_at == first.tested_at / 2
+    assert sorted(p.name for p in (Path(student) / "policies").glob("look*")) == [
+        "look-001.json",
+        "look-002.json",
+    ]
+    written = json.loads((Path(student) / "policies" / "look-002.json").read_text())
+    assert written["digest"] == second.sequence and written["members"][0]["kind"] == "dense"
+
+
+def test_too_few_groups_are_said_before_a_look_is_taken(tmp_path: Path) -> None:
+    student, _ = make_judged(tmp_path, 160)
+    with pytest.raises(SettingsError, match=r"20 groups .* needs 149 at least"):
+        calibrate(student, Wish(max_disagreement=0.02))
+    assert not list((Path(student)).glob("policies/*"))
+
+
+def test_videos_that_are_not_whole_certify_nothing(tmp_path: Path) -> None:
+    student, store = make_judged(tmp_path, 640)
+    held = judged(open_student(student), ["calibration"], store)
+    free = sorted({i for i, fitted in zip(held.video_id_N, held.fitted_N, strict=True) if not fitted})
+    path = Path(student) / "predictions" / "calibration.parquet"
+    table = pq.read_table(path)
+    first = [n for n, i in enumerate(table["video_id"].to_pylist()) if i in free[:40]]
+    dropped = {table["video_id"][n].as_py(): n for n in first}  # the last clip of each
+    keep = np.ones(table.num_rows, bool)
+    keep[list(dropped.values())] = False
+    pq.write_table(table.filter(pa.array(keep)), path)
+    gone = {
+        i
+        for i in free[:40]
+        if not any(k and i == j for k, j in zip(keep, table["video_id"].to_pylist(), strict=True))
+    }
+    certificate = calibrate(student, Wish(max_disagreement=0.2)).document.certificate
+    assert certificate is not None
+    assert certificate.left_out["not all of its clips have targets and frames"] == 40 - len(gone)
+
+
+@pytest.mark.parametrize(
+    ("wish", "options", "message"),
+    [
+        (Wish(max_disagreement=0.15), CalibrateOptions(kinds=("budget",)), "cannot be guaranteed"),
+        (Wish(max_disagreement=0.15), CalibrateOptions(aggregation="log-pool"), "none can be guaranteed"),
+        (Wish(max_cost=0.01), CalibrateOptions(), "the cheapest asks"),
+        (Wish(budget=0.5), CalibrateOptions(name="../x"), "cannot be a policy's name"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    made: tuple[str, ShardStore], wish: Wish, options: CalibrateOptions, message: str
+) -> None:
+    before = sorted(Path(made[0]).rglob("*"))
+    with pytest.raises(SettingsError, match=message):
+        calibrate(made[0], wish, options)
+    assert sorted(Path(made[0]).rglob("*")) == before
+
+
+def test_a_drop_of_accuracy_needs_labels(tmp_path: Path) -> None:
+    student, _ = make_judged(tmp_path, 240, labels=False)
+    with pytest.raises(SettingsError, match="needs labels"):
+        calibrate(student, Wish(accuracy_drop=0.01))
+    doc = calibrate(student, Wish(budget=0.3)).document
+    assert doc.expected.accuracy is None and doc.expected.agreement > 0.8 and doc.teacher_temperature == 1.0
+
+
+def change(student: str, **said: object) -> None:
+    path = Path(student) / "student.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
+
+
+def test_students_that_cannot_be_joined_are_refused(tmp_path: Path) -> None:
+    student, store = make_judged(tmp_path, 80)
+    about = json.loads((Path(student) / "student.json").read_text())
+    for said, message in (
+        ({"targets": about["targets"] * 2}, "2 teachers"),
+        ({"train": {"multi_label": True}}, "multi-label"),
+        ({"targets": [{"url": store.url, "fingerprint": "9" * 32}]}, "is not what"),
+    ):
+        change(student, **said)
+        with pytest.raises(SettingsError, match=message):
+            calibrate(student, Wish(budget=0.2))
+        change(student, **about)
+    with pytest.raises(SettingsError, match="is no student"):
+        calibrate(str(tmp_path), Wish(budget=0.2))
+    (Path(student) / "predictions" / "test.parquet").unlink()
+    with pytest.raises(SettingsError, match="no predictions of test"):
+        simulate([student])
+
+
+def test_targets_that_were_removed_are_left_out(tmp_path: Path) -> None:
+    student, store = make_judged(tmp_path, 80)
+    before = simulate([student], SimulateOptions(scores=("gain",), num_draws=100)).about
+    held = judged(open_student(student), ["test"], store)
+    remove(store, {held.video_id_N[0]}, "test")
+    after = simulate([student], SimulateOptions(scores=("gain",), num_draws=100)).about
+    assert after["videos"] == before["videos"] - 1
+    assert store.kind == TARGETS
+
+
+# ---------------------------------------------------------------- simulate
+
+
+def test_the_frontier_has_every_policy(made: tuple[str, ShardStore]) -> None:
+    report = simulate([made[0]], SimulateOptions(scores=("gain", "msp"), num_draws=100))
+    kinds = {p.policy for p in report.points}
+    assert kinds == {
+        *(
+            "dense",
+            "student-alone",
+            "uniform-k",
+            "random-k",
+            "clip-threshold",
+            "video-threshold",
+            "top-k",
+            "budget",
+        ),
+        *("coarse-to-fine", "gain-oracle", "label-oracle"),
+    }
+    table = report.table()
+    assert table.num_rows == len(report.points)
+    (dense,) = (p.outcome for p in report.points if p.policy == "dense")
+    assert (dense.ratio, dense.share, dense.agreement.value) == (1.0, 1.0, 1.0)
+    assert (
+        report.about["clips_per_video"] == {"least": 1, "median": 3.0, "most": 4}
+        or report.about["groups"] == 80
+    )
+    assert set(report.areas) == {"gain", "msp"}
+    aggregations = {p.aggregation for p in report.points if p.policy == "clip-threshold"}
+    assert aggregations == {"replace-mean", "confidence-weighted", "teacher-only", "log-pool"}
+    assert {p.aggregation for p in report.points if p.policy == "random-k"} == {
+        "replace-mean",
+        "control-variate",
+    }
+
+
+def test_calibration_shows_fitted_clips_only(made: tuple[str, ShardStore]) -> None:
+    held = judged(open_student(made[0]), ["calibration"], made[1])
+    shown = simulate([made[0]], SimulateOptions(split="calibration", scores=("gain",), num_draws=100)).about
+    assert shown["clips"] == int(held.fitted_N.sum()) < len(held)
+    with pytest.raises(SettingsError, match="no split 'train'"):
+        simulate([made[0]], SimulateOptions(split="train"))
+
+
+def test_students_of_folds_are_taken_together(tmp_path: Path, made: tuple[str, ShardStore]) -> None:
+    options = SimulateOptions(scores=("gain",), num_draws=100)
+    with pytest.raises(SettingsError, match="other videos each"):
+        simulate([made[0], made[0]], options)
+    with pytest.raises(SettingsError, match="no student was named"):
+        simulate([])
+
+
+def test_as_commands(
+    made: tuple[str, ShardStore], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, _ = made
+    table, figure = tmp_path / "t.parquet", tmp_path / "f.svg"
+    argv = ["simulate", student, "--draws", "100", "--scores", "gain", "msp", "--table", str(table)]
+    assert locum([*argv, "--figure", str(figure)]) == 0
+    said = capsys.readouterr().out
+    assert "dense teacher:" in said and "video-threshold" in said
+    assert table.exists() and "<svg" in figure.read_text()
+    assert locum(["calibrate", student, "--max-disagreement", "0.15", "--name", "sure"]) == 0
+    said = capsys.readouterr().out
+    assert "guaranteed: with confidence 0.95" in said and document(student, "sure").certificate is not None
+    assert (
+        locum(["calibrate", student, "--budget", "0.6", "--json", "--policy", "top-k", "--score", "msp"]) == 0
+    )
+    body = json.loads(capsys.readouterr().out)
+    assert PolicySpec(**body["policy"]).kind == "top-k" and body["path"].endswith("policies/budget-0.6.json")
+    for argv in ([], ["--budget", "2"], ["--budget", "0.1", "--max-cost", "0.5"]):
+        assert locum(["calibrate", student, *argv]) == EXIT_SETTINGS
