@@ -41,6 +41,7 @@ COMMANDS = {
         "Turn a wish into a policy that divides videos between models.",
     ),
     "simulate": ("jobs.select_commands:simulate", "What every policy would have cost and got right."),
+    "label": ("jobs.label_command:label", "Label videos by student and teacher, as a policy says."),
     "status": ("jobs.store_commands:status", "What a store holds and what is pending."),
     "failures": ("jobs.store_commands:failures", "List the videos that could not be read, or only in part."),
     "retry": ("jobs.store_commands:retry", "Plan failed videos anew; the next run computes them."),

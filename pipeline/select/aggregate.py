@@ -44,10 +44,12 @@ def replace_mean(answers: Answers) -> Floats:
 
 
 def confidence_weighted(answers: Answers) -> Floats:
-    """As `replace_mean`, each clip by how likely the one who answered is right; (V, K)."""
-    s = answers.scores
-    weight_N = np.where(answers.decision.teacher_N, s.teacher_right_N, s.student_right_N).astype(np.float64)
-    return _mean(answers, _one_word(answers), np.maximum(weight_N, 1e-6) * answers.heard_N)
+    """As `replace_mean`, each clip by how likely the one who answered is right, as the student sees it: by 1 where it
+    has not looked; (V, K)."""
+    s, student_N = answers.scores, answers.decision.student_N
+    right_N = np.where(answers.decision.teacher_N, s.teacher_right_N, s.student_right_N)
+    weight_N = np.maximum(np.where(student_N, right_N, 1.0).astype(np.float64), 1e-6)
+    return _mean(answers, _one_word(answers), weight_N * answers.heard_N)
 
 
 def teacher_only(answers: Answers) -> Floats:

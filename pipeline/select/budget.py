@@ -27,6 +27,7 @@ class Budget:
     score: str
     share: float
     couples_videos: ClassVar[bool] = True
+    asks_student: ClassVar[bool] = True
 
     def select(self, scores: ClipScores) -> Decision:
         return deferring(best_share(deferral(scores, self.score), self.share))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 
-from pipeline.select.decision import Decision, Policy
+from pipeline.select.decision import Decision, Policy, Steps
 from pipeline.select.scores import ClipScores, first_by_video
 from pipeline.uncertainty import margin
 from schemas.arrays import Bools
@@ -24,6 +24,7 @@ class CoarseToFine:
     then: Policy
 
     couples_videos: ClassVar[bool] = False
+    asks_student: ClassVar[bool] = True
 
     def looks(self, scores: ClipScores, level: int) -> Bools:
         """Clips that are looked at when no video is done before ``level``; (N,)."""
@@ -42,11 +43,22 @@ class CoarseToFine:
         mean_VK = np.add.reduceat(said_NK, start_V) / count_V[:, None]
         return np.asarray(margin(mean_VK.astype(np.float32)) < self.exit_margin)
 
-    def select(self, scores: ClipScores) -> Decision:
+    def steps(self, scores: ClipScores) -> Steps:
+        """See `pipeline.select.decision.steps_of`."""
         looked_N = np.zeros(len(scores), np.bool_)
         doubt_V = np.ones(scores.num_videos, np.bool_)
         for level in range(len(self.strides)):
-            looked_N |= self.looks(scores, level) & doubt_V[scores.video_N]
+            looked_N = looked_N | (self.looks(scores, level) & doubt_V[scores.video_N])
+            scores = yield looked_N
             doubt_V &= self.in_doubt(scores, looked_N)
         chosen = self.then.select(scores.seen(looked_N))
         return Decision(looked_N, chosen.teacher_N & looked_N & doubt_V[scores.video_N])
+
+    def select(self, scores: ClipScores) -> Decision:
+        steps = self.steps(scores)
+        try:
+            next(steps)
+            while True:
+                steps.send(scores)
+        except StopIteration as done:
+            return cast(Decision, done.value)

@@ -5,8 +5,9 @@ Shapes: N clips.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,35 @@ class Policy(Protocol):
         guarantee can be had for it."""
         ...
 
+    @property
+    def asks_student(self) -> bool:
+        """Whether it wants the student's word at all."""
+        ...
+
     def select(self, scores: ClipScores) -> Decision: ...
+
+
+Steps = Generator[Bools, ClipScores, Decision]
+"""Yields the clips that the student is to have looked at, is sent the scores with those, and returns the decision."""
+
+
+def steps_of(policy: Policy, scores: ClipScores) -> Steps:
+    """A policy over clips that the student has not looked at yet, step by step; most take one."""
+    if isinstance(policy, Stepwise):
+        return policy.steps(scores)
+    return _one_step(policy, scores)
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """A policy whose next look depends on what the last one said."""
+
+    def steps(self, scores: ClipScores) -> Steps: ...
+
+
+def _one_step(policy: Policy, scores: ClipScores) -> Steps:
+    scores = yield np.full(len(scores), policy.asks_student)
+    return policy.select(scores)
 
 
 def deferring(teacher_N: Bools) -> Decision:

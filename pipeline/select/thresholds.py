@@ -19,6 +19,7 @@ class ClipThreshold:
     score: str
     threshold: float
     couples_videos: ClassVar[bool] = False
+    asks_student: ClassVar[bool] = True
 
     def select(self, scores: ClipScores) -> Decision:
         return deferring(deferral(scores, self.score) > self.threshold)
@@ -32,6 +33,7 @@ class VideoThreshold:
     score: str
     threshold: float
     couples_videos: ClassVar[bool] = False
+    asks_student: ClassVar[bool] = True
 
     def select(self, scores: ClipScores) -> Decision:
         value_N = deferral(scores, self.score)

@@ -19,6 +19,7 @@ class TopK:
     k: int
     floor: float = -np.inf
     couples_videos: ClassVar[bool] = False
+    asks_student: ClassVar[bool] = True
 
     def select(self, scores: ClipScores) -> Decision:
         value_N = deferral(scores, self.score)
@@ -31,6 +32,7 @@ class UniformK:
 
     k: int
     couples_videos: ClassVar[bool] = False
+    asks_student: ClassVar[bool] = False
 
     def select(self, scores: ClipScores) -> Decision:
         place_N = first_by_video(scores, np.zeros(len(scores)))  # 0.. in time
@@ -50,6 +52,10 @@ class RandomK:
     seed: int = 0
     with_student: bool = False
     couples_videos: ClassVar[bool] = False
+
+    @property
+    def asks_student(self) -> bool:
+        return self.with_student
 
     def select(self, scores: ClipScores) -> Decision:
         size_N = scores.size_V[scores.video_N]

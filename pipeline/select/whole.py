@@ -16,6 +16,7 @@ class StudentAlone:
     """The teacher is never asked."""
 
     couples_videos: ClassVar[bool] = False
+    asks_student: ClassVar[bool] = True
 
     def select(self, scores: ClipScores) -> Decision:
         return deferring(np.zeros(len(scores), np.bool_))
@@ -26,6 +27,7 @@ class DenseTeacher:
     """The teacher is asked about every clip, and the student about none."""
 
     couples_videos: ClassVar[bool] = False
+    asks_student: ClassVar[bool] = False
 
     def select(self, scores: ClipScores) -> Decision:
         return Decision(np.zeros(len(scores), np.bool_), np.ones(len(scores), np.bool_))
@@ -42,6 +44,10 @@ class Audited:
     @property
     def couples_videos(self) -> bool:
         return self.policy.couples_videos
+
+    @property
+    def asks_student(self) -> bool:
+        return self.policy.asks_student
 
     def select(self, scores: ClipScores) -> Decision:
         decided = self.policy.select(scores)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.frames import FRAMES_SCHEMA
+from schemas.labels import LabelSpec
 from schemas.targets import TargetSpec
 from schemas.video import ENTRIES_SCHEMA, PROBE_SCHEMA, VIDEOS_SCHEMA
 
@@ -70,5 +71,13 @@ FRAMES = StoreKind(
     compression="none",  # JPEGs are compressed
     group_rows=32,
 )
+LABELS = StoreKind(
+    "labels",
+    "video_id",
+    ("video_id", "start_us"),
+    pa.schema([*VIDEOS_SCHEMA, *_WORK]),
+    lambda spec: LabelSpec(**spec).table_schema(),
+    of_clips=True,
+)
 
-KINDS = {kind.name: kind for kind in (VIDEOS, TARGETS, FRAMES)}
+KINDS = {kind.name: kind for kind in (VIDEOS, TARGETS, FRAMES, LABELS)}

@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.frames import Clip, FrameRequest, FrameSource, Stream, VideoEnd
 from pipeline.tasks.keep_frames import KeptRow, kept_row, kept_table
+from pipeline.tasks.shard_clock import ShardClock
 from pipeline.tasks.targets_table import target_table
 from schemas.clip import US
 from schemas.errors import ModelError
@@ -90,7 +91,7 @@ class TeachRun:
         rows, failures, keep = _Rows(), [], self._task.keep
         kept: list[KeptRow] = []
         waiting: list[Clip] = []
-        clock = _Clock()
+        clock = ShardClock()
         for event in frames.stream(shard, self._task.request):
             clock.add("wait")
             if isinstance(event, VideoEnd):
@@ -126,7 +127,8 @@ class TeachRun:
         try:
             logits_NSK = self._teacher.logits([c.frames_VTHWC for c in clips], seed=seed)
         except ModelError as e:
-            raise ModelError(f"{e}{_which_clip(e, clips, shard)}", clip_index=e.clip_index) from e
+            keys = [(c.video_id, c.span.start_us) for c in clips]
+            raise ModelError(f"{e}{which_clip(e, keys, shard)}", clip_index=e.clip_index) from e
         each_ms = (time.perf_counter() - started) * 1e3 / len(clips)
         for clip, logits_SK in zip(clips, logits_NSK, strict=True):
             span = clip.span
@@ -150,25 +152,13 @@ class TeachRun:
         return target_table(spec, keys, logits, extra)
 
 
-def _which_clip(error: ModelError, clips: Sequence[Clip], shard: Shard) -> str:
+def which_clip(error: ModelError, keys: Sequence[tuple[str, int]], shard: Shard) -> str:
+    """Says of which clip an error is, and what can be done; ``keys`` are video and start of each of the batch."""
     if error.clip_index is None:
         return ""
-    clip = clips[error.clip_index]
-    uri = next((v.uri for v in shard.videos if v.video_id == clip.video_id), clip.video_id)
+    video_id, start_us = keys[error.clip_index]
+    uri = next((v.uri for v in shard.videos if v.video_id == video_id), video_id)
     return (
-        f". It is the clip at {clip.span.start_us / US:g} s of {uri}. Nothing of its shard was written; if the model "
+        f". It is the clip at {start_us / US:g} s of {uri}. Nothing of its shard was written; if the model "
         f"is right otherwise, `locum prune STORE --uri {uri}` takes the video out"
     )
-
-
-class _Clock:
-    """Splits the time since the last call among names."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def add(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
-        self._last = now
