@@ -150,7 +150,7 @@ def _text(body: dict[str, Any]) -> str:
         f"{body['quarantined_rows']} quarantined ({body['quarantined_videos']} videos damaged or unreadable)"
         + (f", {body['tombstoned_rows']} removed" if body["tombstoned_rows"] else ""),
         f"the teacher was asked about {found['deferred']} of {found['clips']} clips ({found['deferred_share']:.1%}); "
-        f"seconds of decoding {found['decode_s']:.1f}, student {found['student_s']:.1f}, teacher {found['teacher_s']:.1f}",
+        f"seconds: decoding {found['decode_s']:.1f}, student {found['student_s']:.1f}, teacher {found['teacher_s']:.1f}",
         f"this run: {run['rows']} clips in {duration(run['seconds'])} ({run['clips_per_second']:.1f} clips/s)",
     ]
     if found["accuracy"] is not None:
@@ -161,7 +161,7 @@ def _text(body: dict[str, Any]) -> str:
         )
     if (certificate := body["certificate"]) is not None:
         lines.append(
-            f"guaranteed, with confidence {1 - certificate['delta']:g}: at most {certificate['alpha']:g} of videos like "
+            f"guaranteed with confidence {1 - certificate['delta']:g}: at most {certificate['alpha']:g} of videos like "
             "those of the calibration split have another label than the dense teacher's"
         )
     if body["quarantined_videos"]:

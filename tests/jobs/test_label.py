@@ -1,0 +1,304 @@
+"""Labelling small real videos: the run does what the simulator says, resumes, and refuses what does not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.cli import run as locum
+from jobs.distill import distil
+from jobs.judged import judged, open_student, targets_of
+from jobs.label import LabelOptions, LabelReport, label, read_policy
+from pipeline.runner import RunSettings
+from pipeline.select.policies import policy_of
+from pipeline.select.simulate import Simulation
+from pipeline.store.read import read
+from pipeline.store.verify import verify
+from pipeline.tasks.label import LabelTask
+from schemas.errors import SettingsError, SpecMismatchError
+from schemas.labels import LabelSpec
+from schemas.policy import AggregationName, CostSpec, Expected, PolicyDocument, PolicySpec, Wish
+from tests.jobs.distilling import CLASSES, OPTIONS, TRAIN, make, targets_in
+
+pytestmark = pytest.mark.slow
+
+EXPECTED = Expected(
+    videos=1, groups=1, share=0, ratio=1, agreement=1, accuracy=None, gain=None, gain_low=None
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an archive, its targets and frames, and a student. Policies may be added to it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "archive").mkdir()
+    make(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.distill.evaluate.NUM_DRAWS", 20)
+        distil([targets_in(folder)], str(folder / "out"), TRAIN, OPTIONS)
+    return folder
+
+
+def student_in(folder: Path) -> str:
+    (found,) = (folder / "out").glob("student-*")
+    return str(found)
+
+
+def add_policy(
+    folder: Path,
+    policy: PolicySpec,
+    aggregation: AggregationName = "replace-mean",
+    name: str = "p",
+    **changes: object,
+) -> str:
+    """Write a policy into the student's folder; its name."""
+    student = open_student(student_in(folder))
+    document = PolicyDocument(
+        name=name,
+        student=student.fingerprint,
+        weights_sha256=student.about["weights_sha256"],
+        frames=student.about["frames"]["fingerprint"],
+        targets=student.about["targets"][0]["fingerprint"],
+        classes=tuple(student.about["classes"]),
+        policy=policy,
+        aggregation=aggregation,
+        student_temperature=1.3,
+        teacher_temperature=0.9,
+        wish=Wish(budget=0.5),
+        costs=CostSpec(),
+        expected=EXPECTED,
+        made_at="now",
+        versions={},
+    )
+    document = document.model_copy(update=changes)
+    student.files.put_over(f"policies/{name}.json", document.model_dump_json().encode())
+    return name
+
+
+def run(folder: Path, out: Path, policy: str, **options: object) -> LabelReport:
+    given = LabelOptions(num_threads=1, shard_clips=12, **options)  # type: ignore[arg-type]
+    return label(str(folder / "archive" / "m.csv"), str(out), student_in(folder), policy, given)
+
+
+def middle(folder: Path, score: str) -> float:
+    """The median of a score over held-out clips."""
+    from pipeline.select.scores import deferral
+
+    return float(np.median(deferral(simulation(folder).known.scores, score)))
+
+
+def simulation(folder: Path) -> Simulation:
+    student = open_student(student_in(folder))
+    held = judged(student, ["val", "calibration", "test"], targets_of(student))
+    return Simulation(held.tempered(1.3, 0.9).known(), CostSpec(), num_draws=10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "aggregation"),
+    [
+        ("clip-threshold", {"score": "entropy"}, "replace-mean"),
+        ("clip-threshold", {"score": "msp"}, "log-pool"),
+        ("video-threshold", {"score": "margin"}, "confidence-weighted"),
+        ("top-k", {"score": "gain", "k": 1}, "teacher-only"),
+        ("coarse-to-fine", {"strides": (2, 1), "exit_margin": 0.1}, "replace-mean"),
+        ("random-k", {"k": 1, "with_student": True}, "control-variate"),
+        ("uniform-k", {"k": 1}, "replace-mean"),
+        ("dense", {}, "replace-mean"),
+        ("student-alone", {}, "replace-mean"),
+    ],
+)
+def test_the_run_does_what_the_simulator_says(
+    trained: Path, tmp_path: Path, kind: str, settings: dict[str, object], aggregation: AggregationName
+) -> None:
+    if kind.endswith("threshold"):
+        settings = {**settings, "threshold": middle(trained, str(settings["score"]))}
+    policy = PolicySpec(kind=kind, **settings)  # type: ignore[arg-type]
+    report = run(trained, tmp_path, add_policy(trained, policy, aggregation, name=f"{kind}-{aggregation}"))
+    assert report.complete and report.counts.rows == report.counts.planned > 0
+    assert verify(report.store).clean
+    sim = simulation(trained)
+    decision = policy_of(policy).select(sim.known.scores)
+    wanted = sim.labels(decision, aggregation)
+    rows = read(report.store)
+    where = {
+        key: i
+        for i, key in enumerate(zip(rows["video_id"].to_pylist(), rows["start_us"].to_pylist(), strict=True))
+    }
+    scores = sim.known.scores
+    at = [
+        where[scores.ids_V[v], s]
+        for v, s in zip(scores.video_N.tolist(), scores.start_us_N.tolist(), strict=True)
+    ]
+    mine = rows.take(pa.array(at))
+    assert mine["deferred"].to_pylist() == decision.teacher_N.tolist()
+    assert [x is not None for x in mine["student_logits"].to_pylist()] == decision.student_N.tolist()
+    videos = report.labels.table
+    said = dict(zip(videos["video_id"].to_pylist(), videos["top1"].to_pylist(), strict=True))
+    assert [said[i] for i in scores.ids_V] == wanted.tolist()
+    names = dict(zip(videos["video_id"].to_pylist(), videos["top1_name"].to_pylist(), strict=True))
+    assert [names[i] for i in scores.ids_V] == [CLASSES[k] for k in wanted]
+    by = mine["answered_by"].to_pylist()
+    expected = np.where(decision.teacher_N, "teacher", np.where(decision.student_N, "student", "none"))
+    assert by == expected.tolist()
+    if kind in ("clip-threshold", "video-threshold"):
+        assert 0 < decision.teacher_N.sum() < len(at)
+
+
+def test_an_interrupted_run_ends_at_the_same_labels(trained: Path, tmp_path: Path) -> None:
+    policy = add_policy(trained, PolicySpec(kind="top-k", k=1, score="msp"), name="again")
+    whole = run(trained, tmp_path / "whole", policy)
+    first = run(trained, tmp_path / "parts", policy, settings=RunSettings(max_seconds=0.0))
+    assert not first.complete and first.counts.pending_shards > 0
+    calls = 0
+
+    def stop(_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label(
+            str(trained / "archive" / "m.csv"),
+            str(tmp_path / "parts"),
+            student_in(trained),
+            policy,
+            LabelOptions(num_threads=1, shard_clips=12),
+            on_progress=stop,
+        )
+    again = run(trained, tmp_path / "parts", policy)
+    assert again.complete and again.store.document.fingerprint == whole.store.document.fingerprint
+    keep = [n for n in read(whole.store).column_names if not n.endswith("_ms")]
+    assert read(again.store, keep).equals(read(whole.store, keep))
+
+
+def test_frames_that_do_not_fit_into_memory_wait_on_disk(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = add_policy(trained, PolicySpec(kind="top-k", k=2, score="msp"), name="held")
+    whole = run(trained, tmp_path / "a", policy)
+    monkeypatch.setattr("jobs.label.LabelTask", lambda *a: replace(LabelTask(*a), held_bytes=1))
+    spilled = run(trained, tmp_path / "b", policy)
+    keep = [n for n in read(whole.store).column_names if not n.endswith("_ms")]
+    assert read(spilled.store, keep).equals(read(whole.store, keep))
+
+
+def test_a_student_alone_needs_no_frames_of_the_teacher(trained: Path, tmp_path: Path) -> None:
+    report = run(trained, tmp_path, add_policy(trained, PolicySpec(kind="student-alone"), name="alone"))
+    task = LabelTask(LabelSpec(**report.store.document.spec))
+    assert task.request.also == () and not task.asks_teacher
+    assert report.labels.to_json()["deferred"] == 0 and report.labels.to_json()["teacher_s"] == 0.0
+
+
+def test_audits_ask_about_whole_videos_and_change_no_label(trained: Path, tmp_path: Path) -> None:
+    policy = add_policy(trained, PolicySpec(kind="top-k", k=1, score="msp"), name="audited")
+    plain = run(trained, tmp_path / "plain", policy)
+    audited = run(trained, tmp_path / "all", policy, audit_share=1.0)
+    dense = run(trained, tmp_path / "dense", add_policy(trained, PolicySpec(kind="dense"), name="all-of-it"))
+    some = run(trained, tmp_path / "some", policy, audit_share=0.4, audit_seed=3)
+    labels = [r.labels.table["top1"].to_pylist() for r in (plain, audited, some)]
+    assert labels[0] == labels[1] == labels[2]
+    assert audited.labels.table["audit_top1"].to_pylist() == dense.labels.table["top1"].to_pylist()
+    assert 0 < some.labels.to_json()["audited_videos"] < audited.labels.to_json()["audited_videos"] == 18
+    assert plain.labels.to_json()["audit_agreement"] is None
+    same = np.mean([a == b for a, b in zip(labels[1], dense.labels.table["top1"].to_pylist(), strict=True)])
+    assert audited.labels.to_json()["audit_agreement"] == pytest.approx(same)
+    fewer = read(plain.store)["teacher_logits"].null_count
+    assert (
+        fewer
+        > read(some.store)["teacher_logits"].null_count
+        > 0
+        == read(audited.store)["teacher_logits"].null_count
+    )
+
+
+def test_damaged_videos_are_quarantined_and_the_others_labelled(trained: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    shutil.copytree(trained / "archive", archive)
+    broken = archive / "videos" / "v03.mp4"
+    broken.write_bytes(broken.read_bytes()[:200])
+    policy = add_policy(trained, PolicySpec(kind="top-k", k=1, score="msp"), name="damaged")
+    options = LabelOptions(num_threads=1)
+    report = label(str(archive / "m.csv"), str(tmp_path / "out"), student_in(trained), policy, options)
+    assert report.complete and verify(report.store).clean
+    assert report.labels.table.num_rows == 17 == report.counts.videos - 1
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"student": "0" * 32}, "the student differ"),
+        ({"weights_sha256": "0" * 64}, "weights differ"),
+        ({"frames": "0" * 32}, "the student's view differ"),
+        ({"targets": "0" * 32}, "targets differ"),
+        ({"classes": CLASSES[::-1]}, "classes differ"),
+        ({"policy": PolicySpec(kind="budget", share=0.2)}, "decides on a video by all the others"),
+    ],
+)
+def test_a_policy_of_something_else_is_refused(
+    trained: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    add_policy(trained, PolicySpec(kind="dense"), name="other", **changes)
+    with pytest.raises(SettingsError, match=message):
+        run(trained, tmp_path, "other")
+    assert not list(tmp_path.glob("*"))
+
+
+def test_policies_that_are_not_there_or_cannot_be_read(trained: Path, tmp_path: Path) -> None:
+    student = open_student(student_in(trained))
+    add_policy(trained, PolicySpec(kind="dense"), name="known")
+    with pytest.raises(SettingsError, match=r"has no policy 'nothing'; it has .*known"):
+        read_policy(student, "nothing")
+    path = tmp_path / "broken.json"
+    path.write_text("{}")
+    with pytest.raises(SettingsError, match="is no policy"):
+        read_policy(student, str(path))
+    shutil.copy(Path(student.url) / "policies" / "known.json", path)
+    assert read_policy(student, str(path)).name == "known"
+
+
+def test_another_teacher_is_refused(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = add_policy(trained, PolicySpec(kind="dense"), name="teacher")
+    store = targets_of(open_student(student_in(trained)))
+    teacher = store.document.spec["teacher"]
+    other = tmp_path / "targets"
+    shutil.copytree(store.url, other)
+    body = json.loads((other / "spec.json").read_text())
+    body["spec"]["teacher"]["kwargs"] = {**teacher["kwargs"], "seed": 99}
+    (other / "spec.json").write_text(json.dumps(body))
+    with pytest.raises((SettingsError, SpecMismatchError), match=r"is not what it was|calibrated for"):
+        run(trained, tmp_path / "out", policy, targets=str(other))
+
+
+def test_as_a_command_on_ray(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Callable[..., None]
+) -> None:
+    policy = add_policy(trained, PolicySpec(kind="top-k", k=1, score="msp"), name="command")
+    argv = [
+        "label",
+        str(trained / "archive" / "m.csv"),
+        "-o",
+        str(tmp_path),
+        "--student",
+        student_in(trained),
+    ]
+    argv += ["--policy", policy, "--workers", "1", "-q"]
+    assert locum([*argv, "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["complete"] and body["labelled"]["videos"] == 18 == body["labelled"]["deferred"]
+    table = pq.read_table(body["videos_file"])
+    here = run(trained, tmp_path / "here", policy)
+    assert table["top1"].to_pylist() == here.labels.table["top1"].to_pylist()
+    assert locum(argv) == 0
+    assert "the teacher was asked about 18 of" in capsys.readouterr().out
