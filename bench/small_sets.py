@@ -49,7 +49,8 @@ def fight_teacher(weights: Path) -> TargetSpec:
         classes=("fight", "noFight"),
         input=InputSpec(scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
     )
-    return TargetSpec(teacher=teacher, clip=ClipSpec(num_frames=64, seconds=2.0), view=SQUASHED)
+    clip = ClipSpec(num_frames=64, seconds=2.0)
+    return TargetSpec(teacher=teacher, clip=clip, view=SQUASHED, precision="bf16")  # twice as fast as fp32
 
 
 def features_teacher() -> TargetSpec:

@@ -150,7 +150,8 @@ def _text(body: dict[str, Any]) -> str:
         f"{body['quarantined_rows']} quarantined ({body['quarantined_videos']} videos damaged or unreadable)"
         + (f", {body['tombstoned_rows']} removed" if body["tombstoned_rows"] else ""),
         f"the teacher was asked about {found['deferred']} of {found['clips']} clips ({found['deferred_share']:.1%}); "
-        f"seconds: decoding {found['decode_s']:.1f}, student {found['student_s']:.1f}, teacher {found['teacher_s']:.1f}",
+        f"seconds: {found['decode_s']:.1f} decoding, {found['student_s']:.1f} student, "
+        f"{found['teacher_s']:.1f} teacher",
         f"this run: {run['rows']} clips in {duration(run['seconds'])} ({run['clips_per_second']:.1f} clips/s)",
     ]
     if found["accuracy"] is not None:

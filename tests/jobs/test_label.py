@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from pipeline.select.simulate import Simulation
 from pipeline.store.read import read
 from pipeline.store.verify import verify
 from pipeline.tasks.label import LabelTask
-from schemas.errors import SettingsError, SpecMismatchError
+from schemas.errors import SettingsError
 from schemas.labels import LabelSpec
 from schemas.policy import AggregationName, CostSpec, Expected, PolicyDocument, PolicySpec, Wish
 from tests.jobs.distilling import CLASSES, OPTIONS, TRAIN, make, targets_in
@@ -54,7 +53,7 @@ def student_in(folder: Path) -> str:
 
 def add_policy(
     folder: Path,
-    policy: PolicySpec,
+    spec: PolicySpec,
     aggregation: AggregationName = "replace-mean",
     name: str = "p",
     **changes: object,
@@ -68,7 +67,7 @@ def add_policy(
         frames=student.about["frames"]["fingerprint"],
         targets=student.about["targets"][0]["fingerprint"],
         classes=tuple(student.about["classes"]),
-        policy=policy,
+        policy=spec,
         aggregation=aggregation,
         student_temperature=1.3,
         teacher_temperature=0.9,
@@ -156,7 +155,7 @@ def test_an_interrupted_run_ends_at_the_same_labels(trained: Path, tmp_path: Pat
     policy = add_policy(trained, PolicySpec(kind="top-k", k=1, score="msp"), name="again")
     whole = run(trained, tmp_path / "whole", policy)
     first = run(trained, tmp_path / "parts", policy, settings=RunSettings(max_seconds=0.0))
-    assert not first.complete and first.counts.pending_shards > 0
+    assert not first.complete and first.counts.rows == 0
     calls = 0
 
     def stop(_: object) -> None:
@@ -268,22 +267,19 @@ def test_policies_that_are_not_there_or_cannot_be_read(trained: Path, tmp_path: 
     assert read_policy(student, str(path)).name == "known"
 
 
-def test_another_teacher_is_refused(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_teacher_is_refused(trained: Path, tmp_path: Path) -> None:
     policy = add_policy(trained, PolicySpec(kind="dense"), name="teacher")
     store = targets_of(open_student(student_in(trained)))
-    teacher = store.document.spec["teacher"]
     other = tmp_path / "targets"
     shutil.copytree(store.url, other)
     body = json.loads((other / "spec.json").read_text())
-    body["spec"]["teacher"]["kwargs"] = {**teacher["kwargs"], "seed": 99}
+    body["spec"]["precision"] = "bf16"
     (other / "spec.json").write_text(json.dumps(body))
-    with pytest.raises((SettingsError, SpecMismatchError), match=r"is not what it was|calibrated for"):
+    with pytest.raises(SettingsError, match="the teacher is not what it was"):
         run(trained, tmp_path / "out", policy, targets=str(other))
 
 
-def test_as_a_command_on_ray(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Callable[..., None]
-) -> None:
+def test_as_a_command_on_ray(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     policy = add_policy(trained, PolicySpec(kind="top-k", k=1, score="msp"), name="command")
     argv = [
         "label",
