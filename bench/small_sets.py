@@ -46,7 +46,7 @@ def fight_teacher(weights: Path) -> TargetSpec:
     teacher = ModelRef(
         factory=f"{ROOT / 'examples' / 'flow_gated.py'}:build",
         kwargs={"path": str(weights)},
-        classes=("fight", "noFight"),
+        classes=("fight", "no_fight"),
         input=InputSpec(scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
     )
     clip = ClipSpec(num_frames=64, seconds=2.0)
