@@ -25,6 +25,9 @@ from schemas.targets import TargetSpec
 
 log = logging.getLogger("locum.select")
 
+MIN_LABELS = 200
+"""Or a label for half of the clips, as `pipeline.distill.finish` has it for the heads."""
+
 SPLITS = ("val", "calibration", "test")
 
 
@@ -124,10 +127,10 @@ def judged(student: StudentFolder, splits: Sequence[str], targets: ShardStore) -
 
 def temperatures(student: StudentFolder, targets: ShardStore) -> tuple[float, float]:
     """Those of the student and the teacher, from the clips on which the confidence heads were fitted. Without labels
-    the student's is fitted to what the teacher says, and the teacher's is 1."""
+    (or with few, as for the heads) the student's is fitted to what the teacher says, and the teacher's is 1."""
     on = judged(student, ["calibration"], targets)
     on = on.where(on.fitted_N)
-    if (on.label_N >= 0).any():
+    if (on.label_N >= 0).sum() >= min(MIN_LABELS, len(on) / 2):
         return fit_temperature(on.student_NK, on.label_N), fit_temperature(on.teacher_NK, on.label_N)
     return fit_temperature(on.student_NK, on.teacher_NK.argmax(axis=1)), 1.0
 
