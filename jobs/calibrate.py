@@ -1,16 +1,17 @@
 """Calibrate: turn a wish into a policy, on videos that the student never trained on.
 
 What is chosen is chosen on the validation split and on the calibration videos that the confidence heads were fitted on.
-A guarantee is had from the other calibration videos, which nothing else reads: the sequence of members that will be
-tested is written down before they are opened.
+A guarantee is had from the other calibration videos, by which nothing else is chosen: the sequence of members that will
+be tested hangs on none of them, and is written down before it is tested.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, get_args
@@ -20,6 +21,7 @@ import numpy as np
 
 from jobs.judged import StudentFolder, judged, open_student, targets_of, temperatures
 from pipeline.known import videos_in_force
+from pipeline.models.weights import fetch
 from pipeline.plan import video_clips
 from pipeline.select.calibrate import Chosen, certify, check_groups, choose, sequence_of
 from pipeline.select.decision import Decision
@@ -29,7 +31,7 @@ from pipeline.select.simulate import Outcome, Simulation
 from pipeline.store.document import library_versions, now
 from pipeline.store.shard_store import ShardStore
 from schemas.arrays import Bools
-from schemas.errors import SettingsError
+from schemas.errors import RetryableError, SettingsError
 from schemas.policy import (
     AggregationName,
     Certificate,
@@ -45,8 +47,8 @@ from schemas.spec import fingerprint_of
 from schemas.targets import TargetSpec
 
 FOLDER = "policies"
+LOOKS = "policies/looks"
 _TRIED: tuple[PolicyKind, ...] = ("clip-threshold", "video-threshold")
-_LOOK = re.compile(r"look-(\d{3})\.json")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VOID = (
     "another student, other weights or another view of the clips",
@@ -113,6 +115,7 @@ def calibrate(
         name=name,
         student=student.fingerprint,
         weights_sha256=student.about["weights_sha256"],
+        program_sha256=fetch(f"{student.url}/student.pt2").sha256,
         frames=student.about["frames"]["fingerprint"],
         targets=targets.document.fingerprint,
         classes=tuple(student.about["classes"]),
@@ -177,25 +180,26 @@ def _guaranteed(
     }
     kept, left_out, named = _to_certify_on(student, targets)
     known = kept.tempered(temperature).known()
+    body["data"] = _digest_of(kept)
     check_groups(known, options.aggregation, alpha, delta)
-    look, digest = _written_down(student, body)
-    level = delta / 2 ** (look - 1)
-    check_groups(known, options.aggregation, alpha, level)
+    look = _written_down(student, body, lambda level: check_groups(known, options.aggregation, alpha, level))
+    level = look.level
     found = certify(known, members, options.aggregation, alpha=alpha, delta=level, salt=options.seed)
     spec = members[found.member]
     outcome = sim.outcome(_decided(spec, sim), options.aggregation)
     certificate = Certificate(
         alpha=alpha,
         delta=delta,
-        look=look,
+        look=look.number,
         tested_at=level,
+        spent=look.spent,
         groups=found.groups,
         named_groups=named,
         losses=found.losses,
         p_value=found.p_values[found.member],
         member=found.member,
         members=len(members),
-        sequence=digest,
+        sequence=look.digest,
         left_out=left_out,
         holds_for="one video of each group, drawn at random, of readable videos like those of the calibration split",
         void_if=_VOID,
@@ -227,21 +231,42 @@ def _decided(spec: PolicySpec, sim: Simulation) -> Decision:
     return policy_of(spec).select(sim.known.scores)
 
 
-def _written_down(student: StudentFolder, body: Mapping[str, Any]) -> tuple[int, str]:
-    """Write down what will be tested, before it is. Which look at the certificate's groups it is, and its digest."""
+@dataclass(frozen=True)
+class _Look:
+    """One use of a student's certificate groups. ``spent`` are the levels of it and those before, together."""
+
+    number: int
+    level: float
+    spent: float
+    digest: str
+
+
+def _written_down(student: StudentFolder, body: Mapping[str, Any], check: Callable[[float], None]) -> _Look:
+    """Write down what will be tested, and at which level, before it is; or find that it was. ``check`` raises where a
+    level is of no use: then no look is spent."""
     digest = fingerprint_of(body)
-    for name in student.files.list(FOLDER):
-        if match := _LOOK.fullmatch(name):
-            there = json.loads(student.files.read(f"{FOLDER}/{name}"))
-            if there["digest"] == digest:
-                return int(match[1]), digest
-    look = 1
-    while not student.files.put_new(
-        f"{FOLDER}/look-{look:03d}.json",
-        json.dumps({"digest": digest, **body, "writer": uuid4().hex}).encode(),
-    ):
-        look += 1
-    return look, digest
+    looks: list[_Look] = []
+    for name in student.files.list(LOOKS):
+        there = json.loads(student.files.read(f"{LOOKS}/{name}"))
+        spent = there["level"] + (looks[-1].spent if looks else 0.0)
+        looks.append(_Look(len(looks) + 1, there["level"], spent, there["digest"]))
+        if there["digest"] == digest:
+            return looks[-1]
+    number = len(looks) + 1
+    level = body["delta"] / 2 ** (number - 1)
+    check(level)
+    written = json.dumps({"digest": digest, "level": level, **body, "writer": uuid4().hex})
+    if not student.files.put_new(f"{LOOKS}/{number:03d}.json", written.encode()):
+        raise RetryableError(f"{student.url}: another process certifies at this moment; run again")
+    return _Look(number, level, level + (looks[-1].spent if looks else 0.0), digest)
+
+
+def _digest_of(kept: Judged) -> str:
+    """Of all that a certificate comes from: other videos, words or groups are another look."""
+    digest = hashlib.blake2b("\n".join(kept.video_id_N).encode(), digest_size=16)
+    for values in (kept.start_us_N, kept.group_N, kept.student_NK, kept.teacher_NK):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def _to_certify_on(student: StudentFolder, targets: ShardStore) -> tuple[Judged, dict[str, int], int]:

@@ -130,6 +130,10 @@ def temperatures(student: StudentFolder, targets: ShardStore) -> tuple[float, fl
     (or with few, as for the heads) the student's is fitted to what the teacher says, and the teacher's is 1."""
     on = judged(student, ["calibration"], targets)
     on = on.where(on.fitted_N)
+    if not len(on):
+        raise SettingsError(
+            f"{student.url}: no clip is left of those that its confidence heads were fitted on"
+        )
     if (on.label_N >= 0).sum() >= min(MIN_LABELS, len(on) / 2):
         return fit_temperature(on.student_NK, on.label_N), fit_temperature(on.teacher_NK, on.label_N)
     return fit_temperature(on.student_NK, on.teacher_NK.argmax(axis=1)), 1.0

@@ -170,7 +170,7 @@ def read_policy(student: StudentFolder, policy: str) -> PolicyDocument:
     try:
         document = PolicyDocument.model_validate_json(files.read(rel))
     except FileNotFoundError:
-        known = [n.removesuffix(".json") for n in student.files.list(FOLDER) if not n.startswith("look-")]
+        known = [n.removesuffix(".json") for n in student.files.list(FOLDER)]
         there = f"it has {', '.join(known)}" if known else "it has none: make one with `locum calibrate`"
         raise SettingsError(f"{student.url} has no policy {policy!r}; {there}") from None
     except ValidationError as e:
@@ -212,15 +212,20 @@ def label_spec(student: StudentFolder, document: PolicyDocument, options: LabelO
             f"{document.targets}, and its teacher here would make {teacher.fingerprint()}"
         )
     program = f"{student.url}/student.pt2"
+    sha256 = fetch(program).sha256
+    if sha256 != document.program_sha256:
+        raise SettingsError(
+            f"{program} ({sha256[:12]}) is not the one that policy {document.name!r} was calibrated with "
+            f"({document.program_sha256[:12]})"
+        )
     try:
         return LabelSpec(
-            student=StudentRef(
-                program=program, sha256=fetch(program).sha256, fingerprint=student.fingerprint
-            ),
+            student=StudentRef(program=program, sha256=sha256, fingerprint=student.fingerprint),
             frames=FrameSpec(**student.about["frames"]["spec"]),
             teacher=teacher,
             targets=document.targets,
             classes=document.classes,
+            label_map=student.about["train"]["label_map"],
             policy=document.policy,
             aggregation=document.aggregation,
             student_temperature=document.student_temperature,

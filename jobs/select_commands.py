@@ -184,7 +184,8 @@ def _policy_text(report: CalibrateReport) -> str:
             f"guaranteed: with confidence {1 - c.delta:g} at most {c.alpha:g} of videos get another label than the "
             "dense teacher's",
             f"  {c.losses} of {c.groups} groups did; member {c.member + 1} of {c.members}, p = {c.p_value:.3g}; look "
-            f"{c.look} at these groups",
+            f"{c.look} at these groups"
+            + (f": all of them hold with {1 - c.spent:.4g}" if c.look > 1 else ""),
         ]
         if c.member == 0:
             lines.append("  nothing cheaper than the dense teacher could be guaranteed")

@@ -109,7 +109,7 @@ def simulate(students: Sequence[str], options: SimulateOptions = SimulateOptions
         raise SettingsError("no student was named")
     if options.split not in SPLITS:
         raise SettingsError(f"there is no split {options.split!r} to simulate on: {', '.join(SPLITS)}")
-    parts, fitted = [], {}
+    parts, fitted, known_to_teacher = [], {}, 0
     for url in students:
         student = open_student(url)
         store = targets_of(student, options.targets)
@@ -117,6 +117,10 @@ def simulate(students: Sequence[str], options: SimulateOptions = SimulateOptions
         on = judged(student, [options.split], store)
         if options.split == "calibration":
             on = on.where(on.fitted_N)
+        known_to_teacher += int(on.known_to_teacher_N.sum())
+        on = on.where(~on.known_to_teacher_N)
+        if not len(on):
+            raise SettingsError(f"{student.url}: the teacher was trained on all videos of {options.split}")
         parts.append(on.tempered(*temps))
         fitted[student.url] = {"student_temperature": temps[0], "teacher_temperature": temps[1]}
     try:
@@ -129,6 +133,7 @@ def simulate(students: Sequence[str], options: SimulateOptions = SimulateOptions
         "students": fitted,
         "split": options.split,
         "clips": len(known.scores),
+        "clips_left_out_as_known_to_the_teacher": known_to_teacher,
         "videos": known.scores.num_videos,
         "groups": len(np.unique(known.group_V)),
         "labelled_videos": int((sim.label_V >= 0).sum()),

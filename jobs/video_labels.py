@@ -61,11 +61,15 @@ class VideoLabels:
 
     url: str
     table: pa.Table
+    spec: LabelSpec
 
     def to_json(self) -> dict[str, Any]:
         t = self.table
-        has = pc.is_valid(t["label"])
-        judged = t.filter(pc.and_(has, pc.is_valid(t["top1_name"])))
+        mapped = self.spec.label_map
+        classes = [mapped.get(label, label) for label in t["label"].to_pylist()]
+        known = pa.array([c in self.spec.classes for c in classes], pa.bool_())
+        t = t.set_column(t.column_names.index("label"), "label", pa.array(classes, pa.string()))
+        judged = t.filter(pc.and_(known, pc.is_valid(t["top1_name"])))
         audited = t.filter(pc.is_valid(t["audit_top1"]))
         clips = pc.sum(t["clips"]).as_py() or 0
         return {
@@ -100,7 +104,7 @@ def write_video_labels(store: ShardStore, table: pa.Table) -> VideoLabels:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     store.files.put_over(FILE, sink.getvalue())
-    return VideoLabels(f"{store.url}/{FILE}", table)
+    return VideoLabels(f"{store.url}/{FILE}", table, LabelSpec(**store.document.spec))
 
 
 def _of_shard(spec: LabelSpec, table: pa.Table) -> pa.Table:

@@ -44,6 +44,8 @@ class LabelSpec(Spec):
     """Fingerprint of the teacher's targets."""
     classes: tuple[str, ...] = ()
     """Names of the classes."""
+    label_map: dict[str, str] = Field(default_factory=dict)
+    """Which class a label of the manifest is, where they are not called alike; no answer hangs on it."""
     policy: PolicySpec
     """Which of both is asked about a clip."""
     aggregation: AggregationName
@@ -78,7 +80,7 @@ class LabelSpec(Spec):
     def fingerprint(self) -> str:
         """32 hex digits of all that determines the rows, and of nothing else."""
         body: dict[str, Any] = self.model_dump(
-            mode="json", exclude={"student", "frames", "teacher", "classes"}
+            mode="json", exclude={"student", "frames", "teacher", "classes", "label_map"}
         )
         return fingerprint_of(
             {

@@ -24,6 +24,8 @@ class CostSpec(Spec):
     student_decode: float | None = Field(None, ge=0)
     """Seconds to decode a second of video for the student alone (keyframes only), where it is decoded a second time for
     the teacher. Not given: both see frames of one decoding."""
+    seek: bool = False
+    """Decode only what is looked at. `locum label` decodes every clip of every video, whoever is asked."""
     student: float = Field(0.005, ge=0)
     """Seconds of the student for a clip: its view, and the network."""
     teacher: float = Field(0.05, ge=0)
@@ -132,6 +134,9 @@ class Certificate(Spec):
     """Which look at these groups it is; a later one is tested at half the delta of the one before."""
     tested_at: float
     """The level of this look."""
+    spent: float
+    """The levels of this look and those before, together: with all their certificates at once one is wrong with this
+    chance at most, if no sequence was chosen by what an earlier look said."""
     groups: int
     named_groups: int
     """How many of the groups have names; each other one is a file."""
@@ -171,6 +176,8 @@ class PolicyDocument(Spec):
     student: str
     """Fingerprint."""
     weights_sha256: str
+    program_sha256: str
+    """Of the exported student."""
     frames: str
     """Fingerprint of the student's view."""
     targets: str

@@ -51,12 +51,13 @@ def best_share(value_N: Floats, share: float) -> Bools:
 
 
 def price_of(value_N: Floats, share: float) -> float:
-    """The threshold that lets about ``share`` of the values pass, midway between the last that does and the first that
-    does not: what a budget comes to where clips are decided on one by one."""
+    """The threshold that lets ``share`` of the values pass, or as many fewer as are equal at the edge: midway between
+    two values that are there. What a budget comes to where clips are decided on one by one."""
     sorted_N = np.sort(value_N)[::-1]
     count = int(best_share(value_N, share).sum())
     if count == 0:
         return float("inf")
     if count == len(sorted_N):
         return float("-inf")
-    return float((sorted_N[count - 1] + sorted_N[count]) / 2)
+    above = sorted_N[sorted_N > sorted_N[count]]
+    return float((above[-1] + sorted_N[count]) / 2) if len(above) else float("inf")

@@ -51,11 +51,9 @@ def choose(sim: Simulation, bases: Iterable[PolicySpec], aggregations: Sequence[
     SettingsError
         If none meets it.
     """
-    labelled = bool((sim.label_V >= 0).any())
+    labelled = sim.is_labelled
     if wish.accuracy_drop is not None and not labelled:
-        raise SettingsError(
-            "--accuracy-drop needs labels, and no calibration video has one: say --max-disagreement"
-        )
+        raise SettingsError("--accuracy-drop needs labels, and few or none of the held-out videos have one")
     found: list[Chosen] = []
     for base in bases:
         for spec in _members(base, sim.known, wish):
@@ -84,7 +82,9 @@ def sequence_of(base: PolicySpec, known: Known) -> list[PolicySpec]:
             f"a policy {base.kind!r} decides on a video by the others, and cannot be guaranteed: choose "
             "'clip-threshold', whose threshold is the price that such a budget comes to"
         )
-    return [PolicySpec(kind="dense"), *grid_of(base, known.scores)][:MOST_MEMBERS]
+    scores = known.scores
+    cheaper = [m for m in grid_of(base, scores) if not policy_of(m).select(scores).teacher_N.all()]
+    return [PolicySpec(kind="dense"), *cheaper][:MOST_MEMBERS]
 
 
 def check_groups(known: Known, aggregation: str, alpha: float, delta: float) -> None:

@@ -1,7 +1,8 @@
 """What a decision costs: decoding, student and teacher, in seconds of the device each runs on.
 
-Cost is a function of the set of clips, not a sum over them: a video is opened once, and frames between its clips are
-decoded where the next keyframe is not nearer. With one decoding for both models what either looks at is decoded once.
+Every clip of every video is decoded, once, whoever is asked: that is what `locum label` does. With ``seek`` cost is a
+function of the set of clips, not a sum over them: a video is opened once, and frames between its clips are decoded
+where the next keyframe is not nearer. With one decoding for both models what either looks at is decoded once.
 
 Shapes: N clips, V videos.
 """
@@ -51,7 +52,9 @@ class Spent:
 def spent(scores: ClipScores, decision: Decision, costs: CostSpec) -> Spent:
     """What a decision costs."""
     student_N, teacher_N = decision.student_N, decision.teacher_N
-    if costs.student_decode is None:
+    if not costs.seek:
+        decode_V = _decoding(scores, np.ones(len(scores), np.bool_), costs.open, costs.decode, costs)
+    elif costs.student_decode is None:
         decode_V = _decoding(scores, student_N | teacher_N, costs.open, costs.decode, costs)
     else:
         decode_V = _decoding(scores, student_N, costs.open, costs.student_decode, costs)

@@ -21,6 +21,9 @@ from schemas.arrays import I64, U64, Bools, Float32
 
 Floats = NDArray[np.float64]
 
+_OF_AUDITS, _OF_CLIPS = np.uint64(0xA0D1_7000_0000_0001), np.uint64(0xC11B_5000_0000_0002)
+"""So that draws for one purpose say nothing of those for another, nor of a certificate's, of the same seed."""
+
 
 @dataclass(frozen=True)
 class ClipScores:
@@ -58,14 +61,14 @@ class ClipScores:
         return replace(self, **hide)
 
     def video_draws(self, seed: int) -> Floats:
-        """A number in [0, 1) for each video; (V,)."""
-        return draws_of(self.hash_V, seed)
+        """A number in [0, 1) for each video, for audits; (V,)."""
+        return draws_of(self.hash_V ^ _OF_AUDITS, seed)
 
     def clip_draws(self, seed: int) -> Floats:
         """A number in [0, 1) for each clip; (N,)."""
         with np.errstate(over="ignore"):
             at_N = self.start_us_N.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-            return draws_of(self.hash_V[self.video_N] ^ at_N, seed)
+            return draws_of(self.hash_V[self.video_N] ^ at_N ^ _OF_CLIPS, seed)
 
 
 def clip_scores(

@@ -23,6 +23,7 @@ from schemas.policy import CostSpec
 
 Floats = NDArray[np.float64]
 NUM_DRAWS = 1000
+MIN_LABELS = 200
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class Simulation:
     def label_V(self) -> I64:
         """-1 where a video has none."""
         return self.known.label_V
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether enough videos have a label to go by: `MIN_LABELS`, or half of them."""
+        return bool((self.label_V >= 0).sum() >= min(MIN_LABELS, len(self.label_V) / 2))
 
     def labels(self, decision: Decision, aggregation: str) -> I64:
         """The label of each video that comes of a decision; (V,)."""

@@ -118,6 +118,7 @@ class LabelRun:
         self._held = HeldFrames(task.held_bytes)
 
     def run(self, shard: Shard, frames: FrameSource) -> ShardResult:
+        self._held.close()  # of a shard that ended in an exception
         clock = ShardClock()
         rows: list[_Waiting] = []
         failures: list[Failure] = []

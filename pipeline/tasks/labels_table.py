@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.uncertainty import softmax
 from schemas.arrays import Float32
+from schemas.errors import ModelError
 from schemas.labels import NOBODY, STUDENT, TEACHER, LabelSpec
 
 
@@ -86,4 +87,8 @@ def _first(probs_K: Float32) -> tuple[int, float]:
 
 def _as_cached(logits_SK: Float32, spec: LabelSpec) -> NDArray[Any]:
     """The mean of a clip's samples, rounded as a target store would: what the dense teacher's word is made of; (K,)."""
-    return np.asarray(logits_SK.mean(axis=0, dtype=np.float32).astype(spec.teacher.logits.dtype))
+    with np.errstate(over="ignore"):
+        stored_K = np.asarray(logits_SK.mean(axis=0, dtype=np.float32).astype(spec.teacher.logits.dtype))
+    if not np.isfinite(stored_K).all():
+        raise ModelError(f"a logit of the teacher does not fit into {spec.teacher.logits.dtype}")
+    return stored_K

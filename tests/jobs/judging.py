@@ -83,6 +83,7 @@ def make_judged(
         "weights_sha256": "c" * 64,
         "clips": {split: int((split_N == split).sum()) for split in set(SPLITS)},
     }
+    (student / "student.pt2").write_bytes(b"a program")
     (student / "student.json").write_text(json.dumps(about))
     return str(student), store
 

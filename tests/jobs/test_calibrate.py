@@ -76,19 +76,53 @@ def test_another_look_at_the_same_groups_is_tested_harder(tmp_path: Path) -> Non
     second = calibrate(student, Wish(max_disagreement=0.2)).document.certificate
     assert first is not None and second is not None
     assert (first.look, second.look) == (1, 2) and second.tested_at == first.tested_at / 2
-    assert sorted(p.name for p in (Path(student) / "policies").glob("look*")) == [
-        "look-001.json",
-        "look-002.json",
+    assert second.spent == pytest.approx(1.5 * first.spent) and first.spent == first.tested_at
+    assert sorted(p.name for p in (Path(student) / "policies" / "looks").glob("*")) == [
+        "001.json",
+        "002.json",
     ]
-    written = json.loads((Path(student) / "policies" / "look-002.json").read_text())
+    written = json.loads((Path(student) / "policies" / "looks" / "002.json").read_text())
     assert written["digest"] == second.sequence and written["members"][0]["kind"] == "dense"
+
+
+def test_the_sequence_hangs_on_nothing_of_the_groups_that_certify(tmp_path: Path) -> None:
+    student, _ = make_judged(tmp_path, 640)
+    wish = Wish(max_disagreement=0.15)
+    first = calibrate(student, wish).document
+    path = Path(student) / "predictions" / "calibration.parquet"
+    table = pq.read_table(path)
+    logits = np.stack(table["logits"].to_numpy())
+    free = ~table["fitted"].to_numpy()
+    logits[free] = np.random.default_rng(0).normal(size=(free.sum(), 3)).astype(np.float32)
+    kind = table.schema.field("logits").type
+    column = pa.FixedSizeListArray.from_arrays(pa.array(logits.ravel().astype(np.float32)), type=kind)
+    pq.write_table(
+        table.set_column(table.column_names.index("logits"), table.schema.field("logits"), column), path
+    )
+    second = calibrate(student, wish).document
+    written = [json.loads(p.read_text()) for p in sorted((Path(student) / "policies" / "looks").glob("*"))]
+    assert len(written) == 2 and written[0]["data"] != written[1]["data"]
+    for name in ("members", "student_temperature", "aggregation", "salt"):
+        assert written[0][name] == written[1][name], name
+    assert first.certificate is not None and second.certificate is not None
+    assert second.certificate.member < first.certificate.member  # it was noise
+
+
+def test_a_look_that_could_certify_nothing_is_not_spent(tmp_path: Path) -> None:
+    student, _ = make_judged(tmp_path, 1240)
+    looks = Path(student) / "policies" / "looks"
+    calibrate(student, Wish(max_disagreement=0.02))
+    assert len(list(looks.glob("*"))) == 1
+    with pytest.raises(SettingsError, match="needs 183 at least"):
+        calibrate(student, Wish(max_disagreement=0.02), CalibrateOptions(seed=1))
+    assert len(list(looks.glob("*"))) == 1
 
 
 def test_too_few_groups_are_said_before_a_look_is_taken(tmp_path: Path) -> None:
     student, _ = make_judged(tmp_path, 160)
     with pytest.raises(SettingsError, match=r"20 groups .* needs 149 at least"):
         calibrate(student, Wish(max_disagreement=0.02))
-    assert not list((Path(student)).glob("policies/*"))
+    assert not list((Path(student)).glob("policies/*/*"))
 
 
 def test_videos_that_are_not_whole_certify_nothing(tmp_path: Path) -> None:
@@ -208,6 +242,25 @@ def test_the_frontier_has_every_policy(made: tuple[str, ShardStore]) -> None:
     }
 
 
+def test_videos_that_the_teacher_learnt_from_are_left_out(tmp_path: Path) -> None:
+    student, _ = make_judged(tmp_path, 640)
+    options = SimulateOptions(scores=("gain",), num_draws=100)
+    before = calibrate(student, Wish(max_disagreement=0.2)).document.certificate
+    for split in ("test", "calibration"):
+        path = Path(student) / "predictions" / f"{split}.parquet"
+        table = pq.read_table(path)
+        ids = sorted(set(table["video_id"].to_pylist()))
+        some = pa.array([i in ids[:30] for i in table["video_id"].to_pylist()])
+        pq.write_table(
+            table.set_column(table.column_names.index("known_to_teacher"), "known_to_teacher", some), path
+        )
+    about = simulate([student], options).about
+    assert about["videos"] == 130 and about["clips_left_out_as_known_to_the_teacher"] >= 30
+    after = calibrate(student, Wish(max_disagreement=0.2)).document.certificate
+    assert before is not None and after is not None and after.groups < before.groups
+    assert after.left_out["the teacher learnt from its group"] > 0
+
+
 def test_calibration_shows_fitted_clips_only(made: tuple[str, ShardStore]) -> None:
     held = judged(open_student(made[0]), ["calibration"], made[1])
     shown = simulate([made[0]], SimulateOptions(split="calibration", scores=("gain",), num_draws=100)).about
@@ -218,6 +271,18 @@ def test_calibration_shows_fitted_clips_only(made: tuple[str, ShardStore]) -> No
 
 def test_students_of_folds_are_taken_together(tmp_path: Path, made: tuple[str, ShardStore]) -> None:
     options = SimulateOptions(scores=("gain",), num_draws=100)
+    first, _ = make_judged(tmp_path / "a", 240)
+    second, _ = make_judged(tmp_path / "b", 240)
+    path = Path(second) / "predictions" / "test.parquet"
+    table = pq.read_table(path)
+    halves = [
+        pa.array([int(i[-1], 16) % 2 == part for i in table["video_id"].to_pylist()]) for part in (0, 1)
+    ]
+    for student, half in zip((first, second), halves, strict=True):
+        pq.write_table(table.filter(half), Path(student) / "predictions" / "test.parquet")
+    assert (
+        simulate([first, second], options).about["videos"] == 60 > simulate([first], options).about["videos"]
+    )
     with pytest.raises(SettingsError, match="other videos each"):
         simulate([made[0], made[0]], options)
     with pytest.raises(SettingsError, match="no student was named"):

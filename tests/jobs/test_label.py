@@ -16,6 +16,7 @@ from jobs.cli import run as locum
 from jobs.distill import distil
 from jobs.judged import judged, open_student, targets_of
 from jobs.label import LabelOptions, LabelReport, label, read_policy
+from pipeline.models.weights import fetch
 from pipeline.runner import RunSettings
 from pipeline.select.policies import policy_of
 from pipeline.select.simulate import Simulation
@@ -64,6 +65,7 @@ def add_policy(
         name=name,
         student=student.fingerprint,
         weights_sha256=student.about["weights_sha256"],
+        program_sha256=fetch(f"{student.url}/student.pt2").sha256,
         frames=student.about["frames"]["fingerprint"],
         targets=student.about["targets"][0]["fingerprint"],
         classes=tuple(student.about["classes"]),
@@ -239,6 +241,7 @@ def test_damaged_videos_are_quarantined_and_the_others_labelled(trained: Path, t
     [
         ({"student": "0" * 32}, "the student differ"),
         ({"weights_sha256": "0" * 64}, "weights differ"),
+        ({"program_sha256": "0" * 64}, "is not the one that policy"),
         ({"frames": "0" * 32}, "the student's view differ"),
         ({"targets": "0" * 32}, "targets differ"),
         ({"classes": CLASSES[::-1]}, "classes differ"),

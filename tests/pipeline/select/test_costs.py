@@ -14,7 +14,7 @@ from pipeline.select.whole import DenseTeacher
 from schemas.policy import CostSpec
 from tests.pipeline.select.made_up import made_up, video_id
 
-COSTS = CostSpec(open=0.5, decode=0.1, key_frame_distance=4.0, student=0.01, teacher=1.0)
+COSTS = CostSpec(seek=True, open=0.5, decode=0.1, key_frame_distance=4.0, student=0.01, teacher=1.0)
 
 
 def video(num_clips: int) -> ClipScores:
@@ -70,3 +70,9 @@ def test_asking_about_more_never_costs_less(seed: int) -> None:
     less = spent(scores, Decision(nobody, some), COSTS).seconds_V
     assert (spent(scores, Decision(nobody, more), COSTS).seconds_V >= less - 1e-9).all()
     assert (spent(scores, DenseTeacher().select(scores), COSTS).seconds_V >= less - 1e-9).all()
+
+
+def test_everything_is_decoded_once_where_nobody_seeks() -> None:
+    scores, costs = video(6), COSTS.model_copy(update={"seek": False})
+    for decision in (deferring(asked(6)), deferring(asked(6, 5)), Decision(asked(6), asked(6, 0))):
+        assert spent(scores, decision, costs).decode_V == pytest.approx([0.5 + 1.2])
