@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jobs.judged import open_student, targets_of, temperatures
+from jobs.judged import judged, open_student, targets_of, temperatures
 from pipeline.select.calibrate import disagreements, sequence_of
 from pipeline.select.joined import joined
 from pipeline.select.known import Known
@@ -149,15 +149,16 @@ def simulated(draws: int) -> None:
         print("\n".join(table(population, sequences_from(fitted), draws)), flush=True)
 
 
-def archive(student_url: str, judged: Path, targets_url: str, draws: int) -> None:
+def archive(student_url: str, place: Path, targets_url: str, draws: int) -> None:
     student = open_student(student_url)
     own = targets_of(student)
-    temperature = temperatures(student, own)[0]
-    columns = ["video_id", "start_us", "logits", "damaged"]
-    calibration, _ = joined(student.predictions("calibration"), read(own, columns))
+    calibration = judged(student, "calibration", own)
+    temperature = temperatures(student, calibration)[0]
     fitted = calibration.where(calibration.fitted_N).tempered(temperature).known()
-    predictions = pq.read_table(judged / "predictions" / "test.parquet")
-    elsewhere, missing = joined(predictions, read(ShardStore.open(targets_url), columns))
+    predictions = pq.read_table(place / "predictions" / "test.parquet")
+    elsewhere, missing = joined(
+        predictions, read(ShardStore.open(targets_url), ["video_id", "start_us", "logits", "damaged"])
+    )
     if missing:
         raise ValueError(f"{missing} clips have no target")
     population = elsewhere.tempered(temperature).known()

@@ -13,7 +13,6 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Any, get_args
 from uuid import uuid4
 
@@ -101,14 +100,14 @@ def calibrate(
         )
     student = open_student(student_url)
     targets = targets_of(student, options.targets)
-    temps = temperatures(student, targets)
-    sim = Simulation(
-        _to_choose_on(student, targets).tempered(*temps).known(), options.costs, seed=options.seed
-    )
+    calibration = judged(student, "calibration", targets)
+    temps = temperatures(student, calibration)
+    choosing = _to_choose_on(student, calibration, targets).tempered(*temps)
+    sim = Simulation(choosing.known(), options.costs, seed=options.seed)
     bases = bases_of(options.kinds, options.scores)
     certificate = None
     if wish.max_disagreement is not None:
-        chosen, certificate = _guaranteed(student, targets, sim, bases, temps[0], wish, options)
+        chosen, certificate = _guaranteed(student, targets, calibration, sim, bases, temps[0], wish, options)
     else:
         chosen = choose(sim, bases, [options.aggregation], wish)
     document = PolicyDocument(
@@ -135,15 +134,11 @@ def calibrate(
     return CalibrateReport(f"{student.url}/{rel}", document, chosen.outcome)
 
 
-def _to_choose_on(student: StudentFolder, targets: ShardStore) -> Judged:
+def _to_choose_on(student: StudentFolder, calibration: Judged, targets: ShardStore) -> Judged:
     """Clips of validation, and those of calibration that the heads were fitted on."""
-    clips = student.about["clips"]
-    parts = [judged(student, [split], targets) for split in ("val", "calibration") if clips.get(split)]
-    if not parts:
-        raise SettingsError(f"{student.url} has no held-out videos to calibrate on")
-    if clips.get("calibration"):
-        parts[-1] = parts[-1].where(parts[-1].fitted_N)
-    found = reduce(lambda a, b: a.and_(b), parts)
+    found = calibration.where(calibration.fitted_N)
+    if student.about["clips"].get("val"):
+        found = judged(student, "val", targets).and_(found)
     found = found.where(~found.known_to_teacher_N)
     if not len(found):
         raise SettingsError(
@@ -156,6 +151,7 @@ def _to_choose_on(student: StudentFolder, targets: ShardStore) -> Judged:
 def _guaranteed(
     student: StudentFolder,
     targets: ShardStore,
+    calibration: Judged,
     sim: Simulation,
     bases: Sequence[PolicySpec],
     temperature: float,
@@ -178,20 +174,18 @@ def _guaranteed(
         "delta": delta,
         "salt": options.seed,
     }
-    kept, left_out, named = _to_certify_on(student, targets)
+    kept, left_out, named = _to_certify_on(student, calibration, targets)
     known = kept.tempered(temperature).known()
     body["data"] = _digest_of(kept)
-    check_groups(known, options.aggregation, alpha, delta)
     look = _written_down(student, body, lambda level: check_groups(known, options.aggregation, alpha, level))
-    level = look.level
-    found = certify(known, members, options.aggregation, alpha=alpha, delta=level, salt=options.seed)
+    found = certify(known, members, options.aggregation, alpha=alpha, delta=look.level, salt=options.seed)
     spec = members[found.member]
     outcome = sim.outcome(_decided(spec, sim), options.aggregation)
     certificate = Certificate(
         alpha=alpha,
         delta=delta,
         look=look.number,
-        tested_at=level,
+        tested_at=look.level,
         spent=look.spent,
         groups=found.groups,
         named_groups=named,
@@ -269,12 +263,11 @@ def _digest_of(kept: Judged) -> str:
     return digest.hexdigest()
 
 
-def _to_certify_on(student: StudentFolder, targets: ShardStore) -> tuple[Judged, dict[str, int], int]:
+def _to_certify_on(
+    student: StudentFolder, found: Judged, targets: ShardStore
+) -> tuple[Judged, dict[str, int], int]:
     """Clips of whole, undamaged videos of groups that nothing was fitted on; what was left out, in videos, by reason;
     and how many of the groups have names."""
-    if not student.about["clips"].get("calibration"):
-        raise SettingsError(f"{student.url} has no calibration split: nothing can be guaranteed")
-    found = judged(student, ["calibration"], targets)
     ids, video_N = np.unique(np.array(found.video_id_N), return_inverse=True)
     group_V = found.group_N[np.unique(video_N, return_index=True)[1]]
     have_V = np.bincount(video_N)
@@ -297,10 +290,8 @@ def _to_certify_on(student: StudentFolder, targets: ShardStore) -> tuple[Judged,
     )
     if not keep_V.any():
         raise SettingsError(
-            f"{student.url}: no calibration video is left to certify on: "
-            + _counted(left_out)
-            + ". A student trained "
-            "with --heads-share 0.5 keeps half of the groups for this"
+            f"{student.url}: no calibration video is left to certify on: {_counted(left_out)}. A student trained with "
+            "--heads-share 0.5 keeps half of the groups for this"
         )
     names = {named.get(i) for i in ids[keep_V].tolist()} - {None}
     return found.where(keep_V[video_N]), {k: n for k, n in left_out.items() if n}, len(names)

@@ -60,7 +60,7 @@ def fitting_inputs(
         raise SettingsError(
             f"a batch of {spec.batch_size} clips cannot be shared evenly by {workers} workers"
         )
-    stores = tuple(_open(url, TARGETS.name) for url in targets)
+    stores = tuple(open_kind(url, TARGETS.name) for url in targets)
     frames = _frames_of(stores, frames_url)
     frame_spec = FrameSpec(**frames.document.spec)
     teachers = tuple(TargetSpec(**store.document.spec) for store in stores)
@@ -69,7 +69,8 @@ def fitting_inputs(
     return Inputs(stores, teachers, frames, frame_spec, student, _mirrored(spec, student))
 
 
-def _open(url: str, kind: str) -> ShardStore:
+def open_kind(url: str, kind: str) -> ShardStore:
+    """The store at ``url``. Raises SettingsError where it is of another kind."""
     store = ShardStore.open(url)
     if store.kind.name != kind:
         raise SettingsError(f"{store.url} is a store of {store.kind.name}: one of {kind} is wanted")
@@ -81,7 +82,7 @@ def _frames_of(targets: Sequence[ShardStore], url: str | None) -> ShardStore:
     if not targets:
         raise SettingsError("no target store was named")
     if url is not None:
-        return _open(url, FRAMES.name)
+        return open_kind(url, FRAMES.name)
     beside = StoreFiles(targets[0].url.rpartition("/")[0])
     found = []
     for name in beside.folders():

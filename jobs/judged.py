@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.distill import STUDENT_FILE
+from jobs.distill_inputs import open_kind
+from pipeline.metrics import enough_labels
 from pipeline.select.joined import Judged, joined
 from pipeline.select.temperature import fit_temperature
 from pipeline.store.files import StoreFiles
@@ -24,9 +26,6 @@ from schemas.errors import SettingsError
 from schemas.targets import TargetSpec
 
 log = logging.getLogger("locum.select")
-
-MIN_LABELS = 200
-"""Or a label for half of the clips, as `pipeline.distill.finish` has it for the heads."""
 
 SPLITS = ("val", "calibration", "test")
 
@@ -96,9 +95,7 @@ def targets_of(student: StudentFolder, url: str | None = None) -> ShardStore:
         If it is another, or does not hold all logits.
     """
     said = student.about["targets"][0]
-    store = ShardStore.open(url or said["url"])
-    if store.kind != TARGETS:
-        raise SettingsError(f"{store.url} is a store of {store.kind.name}: one of targets is wanted")
+    store = open_kind(url or said["url"], TARGETS.name)
     if store.document.fingerprint != said["fingerprint"]:
         raise SettingsError(
             f"{store.url} ({store.document.fingerprint}) is not what {student.url} learnt from ({said['fingerprint']})"
@@ -110,31 +107,30 @@ def targets_of(student: StudentFolder, url: str | None = None) -> ShardStore:
     return store
 
 
-def judged(student: StudentFolder, splits: Sequence[str], targets: ShardStore) -> Judged:
-    """What both said of the clips of some splits.
+def judged(student: StudentFolder, split: str, targets: ShardStore) -> Judged:
+    """What both said of the clips of a split.
 
     Raises
     ------
     SettingsError
-        If the student has said nothing of a split, or there are no targets of it any more.
+        If the student has said nothing of it, or there are no targets of it any more.
     """
-    predictions = pa.concat_tables([student.predictions(split) for split in splits])
+    predictions = student.predictions(split)
     found, missing = joined(predictions, _of_videos(targets, predictions["video_id"]))
     if missing:
         log.warning("of %d of %d clips there is no target any more: left out", missing, predictions.num_rows)
     return found
 
 
-def temperatures(student: StudentFolder, targets: ShardStore) -> tuple[float, float]:
+def temperatures(student: StudentFolder, calibration: Judged) -> tuple[float, float]:
     """Those of the student and the teacher, from the clips on which the confidence heads were fitted. Without labels
     (or with few, as for the heads) the student's is fitted to what the teacher says, and the teacher's is 1."""
-    on = judged(student, ["calibration"], targets)
-    on = on.where(on.fitted_N)
+    on = calibration.where(calibration.fitted_N)
     if not len(on):
         raise SettingsError(
             f"{student.url}: no clip is left of those that its confidence heads were fitted on"
         )
-    if (on.label_N >= 0).sum() >= min(MIN_LABELS, len(on) / 2):
+    if enough_labels(int((on.label_N >= 0).sum()), len(on)):
         return fit_temperature(on.student_NK, on.label_N), fit_temperature(on.teacher_NK, on.label_N)
     return fit_temperature(on.student_NK, on.teacher_NK.argmax(axis=1)), 1.0
 

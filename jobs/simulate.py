@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.judged import SPLITS, judged, open_student, targets_of, temperatures
+from pipeline.metrics import Estimate
 from pipeline.select.known import GainOracle, LabelOracle
 from pipeline.select.policies import SHARES, WITHOUT_SCORE, bases_of, grid_of, policy_of
-from pipeline.select.simulate import Estimate, Outcome, Simulation
+from pipeline.select.simulate import Outcome, Simulation
 from schemas.errors import SettingsError
 from schemas.policy import AGGREGATIONS, SCORES, CostSpec, PolicySpec
 
@@ -113,10 +114,12 @@ def simulate(students: Sequence[str], options: SimulateOptions = SimulateOptions
     for url in students:
         student = open_student(url)
         store = targets_of(student, options.targets)
-        temps = temperatures(student, store)
-        on = judged(student, [options.split], store)
+        calibration = judged(student, "calibration", store)
+        temps = temperatures(student, calibration)
         if options.split == "calibration":
-            on = on.where(on.fitted_N)
+            on = calibration.where(calibration.fitted_N)
+        else:
+            on = judged(student, options.split, store)
         known_to_teacher += int(on.known_to_teacher_N.sum())
         on = on.where(~on.known_to_teacher_N)
         if not len(on):

@@ -12,6 +12,7 @@ Sources: ECE with bins of equal mass, Nguyen and O'Connor 2015; selective risk a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, TypeVar
 
@@ -21,6 +22,29 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 A = TypeVar("A", bound=NDArray[Any])
 _SMALLEST = np.finfo(np.float32).tiny
+
+MIN_LABELS = 200
+"""Or a label for half of the rows: with fewer, what the labels say is not gone by."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric, and the middle 95 % of it over bootstrap draws of groups."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float | None]:
+        def number(x: float) -> float | None:
+            return None if np.isnan(x) else round(x, 6)
+
+        return {"value": number(self.value), "low": number(self.low), "high": number(self.high)}
+
+
+def enough_labels(known: int, count: int) -> bool:
+    """Whether so many labels of ``count`` rows are enough to go by."""
+    return known >= min(MIN_LABELS, count / 2)
 
 
 def accuracy(right_N: NDArray[np.bool_]) -> float:

@@ -16,27 +16,13 @@ from numpy.typing import NDArray
 
 from pipeline import metrics
 from pipeline.columns import matrix
+from pipeline.metrics import Estimate
 from pipeline.uncertainty import softmax
 
 NUM_DRAWS = 500
 """Of the bootstrap, where not said otherwise."""
 
 Statistic = Callable[[NDArray[np.intp]], float]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A metric, and the middle 95 % of it over bootstrap draws of groups."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float | None]:
-        def number(x: float) -> float | None:
-            return None if np.isnan(x) else round(x, 6)
-
-        return {"value": number(self.value), "low": number(self.low), "high": number(self.high)}
 
 
 @dataclass(frozen=True)

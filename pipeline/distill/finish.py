@@ -26,6 +26,7 @@ from pipeline.distill.loader import Loader
 from pipeline.distill.predict import run_over, write_predictions
 from pipeline.distill.splits import Role, in_order_of_hash
 from pipeline.distill.targets import TargetReader
+from pipeline.metrics import enough_labels
 from pipeline.models.distilled import Student, Trunk
 from schemas.arrays import I64, U64, Bools
 from schemas.errors import SettingsError
@@ -37,9 +38,6 @@ MOST_HEAD_ROWS = 100_000
 
 MOST_JUDGED = 100_000
 """Clips of a split, in whole groups, that metrics and their intervals are of."""
-
-MIN_LABELS = 200
-"""Or a label for half of the rows: with fewer, the heads learn from what the teacher says."""
 
 _JUDGED = (Role.VAL, Role.CALIBRATION, Role.TEST)
 _OF_HEADS = 3  # another order of groups than that of splits
@@ -161,7 +159,7 @@ def _what_heads_learn(of_heads_R: Bools, labelled_R: Bools, seed: int) -> tuple[
     """Whether "right" is as the label says, and rows enough of those that say something; (R,)."""
     with_label_R = of_heads_R & labelled_R
     count, known = int(of_heads_R.sum()), int(with_label_R.sum())
-    by_label = known >= min(MIN_LABELS, count / 2)
+    by_label = enough_labels(known, count)
     if known and not by_label:
         log.warning(
             "%d of %d clips for the confidence heads have a label: too few, so the teacher is taken at its word",

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.metrics import Estimate, enough_labels
 from pipeline.select.aggregate import AGGREGATIONS, TEMPERED, Answers, video_labels
 from pipeline.select.costs import Spent, spent
 from pipeline.select.decision import Decision
@@ -23,16 +24,6 @@ from schemas.policy import CostSpec
 
 Floats = NDArray[np.float64]
 NUM_DRAWS = 1000
-MIN_LABELS = 200
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value, and the middle 95 % of it over bootstrap draws of groups."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -74,8 +65,8 @@ class Simulation:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether enough videos have a label to go by: `MIN_LABELS`, or half of them."""
-        return bool((self.label_V >= 0).sum() >= min(MIN_LABELS, len(self.label_V) / 2))
+        """Whether enough videos have a label to go by."""
+        return enough_labels(int((self.label_V >= 0).sum()), len(self.label_V))
 
     def labels(self, decision: Decision, aggregation: str) -> I64:
         """The label of each video that comes of a decision; (V,)."""

@@ -22,6 +22,7 @@ from pipeline.frames import Clip, FrameRequest, FrameSource, Stream, VideoEnd
 from pipeline.select.decision import Policy, steps_of
 from pipeline.select.policies import policy_of
 from pipeline.select.scores import ClipScores, clip_scores, deferral
+from pipeline.select.whole import Audited
 from pipeline.sheets import decode_sheet, encode_sheet
 from pipeline.tasks.held import HeldFrames
 from pipeline.tasks.labels_table import ClipAnswer, label_table
@@ -207,7 +208,8 @@ class LabelRun:
             except StopIteration as done:
                 decision = done.value
                 break
-        audited_N = (scores.video_draws(spec.audit_seed) < spec.audit_share)[scores.video_N]
+        audit = Audited(self._policy, spec.audit_share, spec.audit_seed)
+        audited_N = audit.drawn(scores)[scores.video_N]
         value_N = score_of(self._policy, scores)
         for i, clip in enumerate(clips):
             answer = clip.answer

@@ -16,7 +16,6 @@ from jobs.judged import judged, open_student
 from jobs.simulate import SimulateOptions, simulate
 from pipeline.select.calibrate import disagreements
 from pipeline.select.learn_then_test import one_of_each_group
-from pipeline.store.kinds import TARGETS
 from pipeline.store.mend import remove
 from pipeline.store.shard_store import ShardStore
 from schemas.errors import EXIT_SETTINGS, SettingsError
@@ -62,7 +61,7 @@ def test_a_guarantee_comes_from_groups_that_nothing_else_read(made: tuple[str, S
     assert c is not None and c.look == 1 and c.member > 0 and c.p_value <= c.tested_at == c.delta == 0.05
     assert doc.expected.share < 1.0
     assert c.groups == c.named_groups == 80 and c.left_out == {"the heads were fitted on its group": 160}
-    held = judged(open_student(student), ["calibration"], store)
+    held = judged(open_student(student), "calibration", store)
     known = held.where(~held.fitted_N).tempered(doc.student_temperature).known()
     rows = one_of_each_group(known.group_V, known.scores.hash_V, 0)
     assert disagreements(known, [doc.policy], doc.aggregation)[0, rows].sum() == c.losses
@@ -127,7 +126,7 @@ def test_too_few_groups_are_said_before_a_look_is_taken(tmp_path: Path) -> None:
 
 def test_videos_that_are_not_whole_certify_nothing(tmp_path: Path) -> None:
     student, store = make_judged(tmp_path, 640)
-    held = judged(open_student(student), ["calibration"], store)
+    held = judged(open_student(student), "calibration", store)
     free = sorted({i for i, fitted in zip(held.video_id_N, held.fitted_N, strict=True) if not fitted})
     path = Path(student) / "predictions" / "calibration.parquet"
     table = pq.read_table(path)
@@ -199,11 +198,10 @@ def test_students_that_cannot_be_joined_are_refused(tmp_path: Path) -> None:
 def test_targets_that_were_removed_are_left_out(tmp_path: Path) -> None:
     student, store = make_judged(tmp_path, 80)
     before = simulate([student], SimulateOptions(scores=("gain",), num_draws=100)).about
-    held = judged(open_student(student), ["test"], store)
+    held = judged(open_student(student), "test", store)
     remove(store, {held.video_id_N[0]}, "test")
     after = simulate([student], SimulateOptions(scores=("gain",), num_draws=100)).about
     assert after["videos"] == before["videos"] - 1
-    assert store.kind == TARGETS
 
 
 # ---------------------------------------------------------------- simulate
@@ -262,7 +260,7 @@ def test_videos_that_the_teacher_learnt_from_are_left_out(tmp_path: Path) -> Non
 
 
 def test_calibration_shows_fitted_clips_only(made: tuple[str, ShardStore]) -> None:
-    held = judged(open_student(made[0]), ["calibration"], made[1])
+    held = judged(open_student(made[0]), "calibration", made[1])
     shown = simulate([made[0]], SimulateOptions(split="calibration", scores=("gain",), num_draws=100)).about
     assert shown["clips"] == int(held.fitted_N.sum()) < len(held)
     with pytest.raises(SettingsError, match="no split 'train'"):

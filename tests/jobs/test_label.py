@@ -98,8 +98,9 @@ def middle(folder: Path, score: str) -> float:
 
 def simulation(folder: Path) -> Simulation:
     student = open_student(student_in(folder))
-    held = judged(student, ["val", "calibration", "test"], targets_of(student))
-    return Simulation(held.tempered(1.3, 0.9).known(), CostSpec(), num_draws=10)
+    store = targets_of(student)
+    val, calibration, test = (judged(student, split, store) for split in ("val", "calibration", "test"))
+    return Simulation(val.and_(calibration).and_(test).tempered(1.3, 0.9).known(), CostSpec(), num_draws=10)
 
 
 @pytest.mark.parametrize(
