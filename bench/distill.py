@@ -4,6 +4,7 @@
     python -m bench.distill prepare ARCHIVE OUT               # the demo's teacher over them, and kept frames
     python -m bench.distill accuracy OUT [--epochs 8]         # labels against cache, 3 seeds, paired, by group
     python -m bench.distill accuracy OUT --on OTHER           # the same students, judged on another archive's OUT
+    python -m bench.distill overlap ARCHIVE OUT [--share 0.1] # targets of overlapping clips, of what `online` trains on
     python -m bench.distill online OUT [--share 0.1]          # cache against the teacher in the loop: cost and KL
     python -m bench.distill reading OUT                       # training from the cache, and by decoding video
     python -m bench.distill residual OUT                      # pooled targets against the teacher on the very window
@@ -13,32 +14,31 @@
 not trained again, so several may run side by side with some seeds or arms, and one with all of them at the end.
 ``online`` trains its arms with the same weights, order and epochs on a share of the training groups, without the final
 phase (which raises the KL on purpose), and prints clips a second, the seconds of a whole run for a second student, and
-the KL on held-out clips. The teacher in the loop is asked about the clips of the cache; and about windows that begin
-anywhere, which a cache cannot answer for."""
+the KL on all clips of other splits. The teacher in the loop is asked about the clips of the cache; and about windows
+that begin anywhere, which a cache answers for only where its clips overlap (``overlap``)."""
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from bench.distill_arms.compare import against_online, held, paired, summary
+from bench.distill_arms.compare import held, paired, summary
 from bench.distill_arms.elsewhere import said_elsewhere
 from bench.distill_arms.fidelity import fidelity as fidelity_table
+from bench.distill_arms.in_the_loop import Arm, HeldOut, Run, table, train
 from bench.distill_arms.online import OnlineLoader, VideoLoader
 from bench.distill_arms.reading import reading as reading_table
 from bench.distill_arms.residual import residual as residual_table
-from bench.distill_arms.runs import training_of
 from jobs.distill import DistilOptions, distil
 from jobs.runners import runner_for
 from jobs.teach import TeachOptions, teach
@@ -46,16 +46,16 @@ from jobs.training_console import epoch_line
 from pipeline.demo.motion import MIRROR_X
 from pipeline.demo.spec import demo_target_spec
 from pipeline.distill.loader import Loader
-from pipeline.distill.loop import TrainProgress, TrainState
-from pipeline.distill.predict import run_over
+from pipeline.distill.loop import TrainProgress
 from pipeline.distill.snapshot import Snapshot, take_snapshot
 from pipeline.distill.splits import Role, folds, roles
+from pipeline.distill.stretches import stretches
 from pipeline.distill.targets import TargetReader
-from pipeline.models.distilled import Trunk
 from pipeline.models.memory import keep_freed_memory
 from pipeline.models.teacher import Teacher
+from pipeline.store.read import scan
 from pipeline.store.shard_store import ShardStore
-from pipeline.uncertainty import softmax
+from schemas.arrays import Bools
 from schemas.cluster import RayOptions
 from schemas.frames import FrameSpec, KeepSpec
 from schemas.student import TrainSpec
@@ -63,6 +63,8 @@ from schemas.targets import TargetSpec
 
 KEEP = KeepSpec(num_frames=8, width=48, height=48)
 SEEDS = (1, 2, 3)
+OVERLAPPING = "overlapping"
+"""Folder of the targets of `overlap`."""
 CHOSEN = TrainSpec(student="frames", epochs=8, mirror=MIRROR_X)
 """Chosen on an archive of another seed (`bench.motion_archive.TUNING_SEED`), for both arms alike."""
 
@@ -76,13 +78,13 @@ def told(p: TrainProgress) -> None:
         say("  " + epoch_line(p.last, p.epochs))
 
 
-def prepare(archive: Path, out: Path) -> None:
+def prepare(manifest: Path, out: Path, spec: TargetSpec) -> None:
     """Teach and keep frames, on Ray. Run again to continue."""
     with runner_for(RayOptions(), local=False) as runner:
         report = teach(
-            str(archive / "manifest.csv"),
+            str(manifest),
             str(out),
-            demo_target_spec(),
+            spec,
             TeachOptions(batch_size=16, keep=KEEP),
             runner=runner,
         )
@@ -136,58 +138,77 @@ def elsewhere(folders: list[list[str]], on: Path) -> list[list[str]]:
         ]
 
 
-@dataclass(frozen=True)
-class Run:
-    """One arm of `online`."""
-
-    name: str
-    state: TrainState
-    seconds: float
-    kl_N: NDArray[np.float64]
-    right_N: NDArray[np.float64]
-    """Of each held-out clip: divergence from the teacher; whether its label was found, NaN where it has none."""
-
-    @property
-    def clips_per_second(self) -> float:
-        return self.state.clips / self.state.seconds if self.state.seconds else 0.0
-
-
-def online(out: Path, spec: TrainSpec, share: float) -> None:
-    targets, frames = (ShardStore.open(url) for url in stores(out))
-    teacher_spec = TargetSpec(**targets.document.spec)
-    with tempfile.TemporaryDirectory(prefix="locum-bench-") as folder:
-        started = time.perf_counter()
-        snapshot = take_snapshot(Path(folder) / "snapshot", frames, [targets])
-        snapshot_seconds = time.perf_counter() - started
+def online(out: Path, spec: TrainSpec, share: float, seeds: tuple[int, ...]) -> None:
+    with tempfile.TemporaryDirectory(prefix="locum-bench-") as folder, ExitStack() as closing:
+        work = Path(folder)
+        targets, frames = (ShardStore.open(url) for url in stores(out))
+        teacher_spec = TargetSpec(**targets.document.spec)
+        snapshot, seconds = timed_snapshot(work / "snapshot", frames, targets)
         reader = TargetReader(snapshot, spec.temperature)
-        role_R = roles(snapshot.splits, snapshot.rows_R["split"], snapshot.rows_R["group"], snapshot.usable_R)
-        parts = folds(snapshot.rows_R["group"], max(1, round(1 / share)))
-        train_R = (role_R == Role.TRAIN) & (parts == 0)
-        test_R = role_R == Role.TEST
-        plain = Loader(reader, frames)
-        asking = OnlineLoader(reader, frames, targets, Teacher(teacher_spec, batch_size=spec.batch_size))
-        arms = (
-            ("cache", plain, False),
-            ("online, the same windows", asking, False),
-            ("online, windows anywhere", asking, True),
-        )
-        print(f"{train_R.sum()} clips to train on, {spec.epochs} epochs; {test_R.sum()} held out")
-        runs = []
-        for name, loader, shift in arms:
-            say(name)
-            arm = spec.model_copy(update={"shift": shift})
-            runs.append(_train(name, loader, plain, snapshot, frames, arm, train_R, test_R, Path(folder)))
-        cache, *live = runs
-        total = cache.seconds + snapshot_seconds
-        print(f"{'':24s} {'seconds':>9s} {'clips/s':>9s} {'KL':>8s} {'accuracy':>9s}")
-        for run in runs:
-            kl, accuracy = run.kl_N.mean(), np.nanmean(run.right_N)
-            print(f"{run.name:24s} {run.seconds:9.1f} {run.clips_per_second:9.1f} {kl:8.4f} {accuracy:9.4f}")
-        print(f"cache's seconds with the snapshot's: {total:.1f}")
-        group_N = snapshot.rows_R["group"][test_R]
-        for run in live:
-            print(f"cache against {run.name}: {run.seconds / total:.2f} times cheaper")
-            print("\n".join(against_online(cache.kl_N, run.kl_N, cache.right_N, run.right_N, group_N)))
+        train_R, held_R = shared_out(snapshot, share)
+        teacher = Teacher(teacher_spec, batch_size=spec.batch_size)
+        plain, asking = Loader(reader, frames), OnlineLoader(reader, frames, targets, teacher)
+        closing.callback(asking.close)
+        arms = [
+            Arm("cache", plain, snapshot, frames, train_R, before_seconds=seconds),
+            Arm("online, the same clips", asking, snapshot, frames, train_R),
+            Arm("online, windows anywhere", asking, snapshot, frames, train_R, shift=True),
+        ]
+        if (out / OVERLAPPING).exists():
+            t, f = (ShardStore.open(url) for url in stores(out / OVERLAPPING))
+            more, seconds = timed_snapshot(work / "overlapping", f, t)
+            loader = Loader(TargetReader(more, spec.temperature), f)
+            stretch_R = stretches(more.rows_R, TargetSpec(**t.document.spec).clip)
+            arms.insert(
+                1, Arm("cache, overlapping", loader, more, f, more.usable_R, False, stretch_R, seconds)
+            )
+        print(f"{train_R.sum()} clips to train on, {spec.epochs} epochs; {held_R.sum()} held out", flush=True)
+        judged_by = HeldOut(plain, snapshot, held_R)
+        runs: list[list[Run]] = [[] for _ in arms]
+        for seed in seeds:
+            for arm, of_arm in zip(arms, runs, strict=True):
+                say(f"{arm.name}, seed {seed}")
+                now = spec.model_copy(update={"seed": seed})
+                of_arm.append(train(arm, judged_by, now, work / f"{arm.name}-{seed}", told))
+            lines = table(arms, runs, judged_by.group_N)
+            print("\n".join([f"{len(runs[0])} seeds:", *lines]), flush=True)
+
+
+def overlap(archive: Path, out: Path, share: float) -> None:
+    """Teach the videos that `online` trains on once more, with clips that start a quarter of their length apart."""
+    targets, frames = (ShardStore.open(url) for url in stores(out))
+    with tempfile.TemporaryDirectory(prefix="locum-bench-") as folder:
+        snapshot, _ = timed_snapshot(Path(folder) / "snapshot", frames, targets)
+        train_R, _ = shared_out(snapshot, share)
+        wanted = set(snapshot.video_ids(np.flatnonzero(train_R)))
+    uris = {
+        row["uri"]
+        for table_ in scan(targets, ["video_id", "uri"])
+        for row in table_.to_pylist()
+        if row["video_id"] in wanted
+    }
+    rows = [r for r in csv.DictReader((archive / "manifest.csv").open()) if str(archive / r["uri"]) in uris]
+    place = out / OVERLAPPING
+    place.mkdir(exist_ok=True)
+    with (place / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows({**r, "uri": str(archive / r["uri"])} for r in rows)
+    spec = demo_target_spec()
+    clip = spec.clip.model_copy(update={"stride_seconds": spec.clip.seconds / 4})
+    prepare(place / "manifest.csv", place, spec.model_copy(update={"clip": clip}))
+
+
+def timed_snapshot(folder: Path, frames: ShardStore, targets: ShardStore) -> tuple[Snapshot, float]:
+    started = time.perf_counter()
+    return take_snapshot(folder, frames, [targets]), time.perf_counter() - started
+
+
+def shared_out(snapshot: Snapshot, share: float) -> tuple[Bools, Bools]:
+    """Rows of a share of the training groups; and those that nobody trains on."""
+    role_R = roles(snapshot.splits, snapshot.rows_R["split"], snapshot.rows_R["group"], snapshot.usable_R)
+    parts_R = folds(snapshot.rows_R["group"], max(1, round(1 / share)))
+    return (role_R == Role.TRAIN) & (parts_R == 0), snapshot.usable_R & (role_R != Role.TRAIN)
 
 
 @contextmanager
@@ -226,49 +247,27 @@ def fidelity(out: Path, student: Path, num_clips: int) -> None:
         print("\n".join(fidelity_table(snapshot, online, student, rows)))
 
 
-def _train(
-    name: str,
-    loader: Loader,
-    plain: Loader,
-    snapshot: Snapshot,
-    frames: ShardStore,
-    spec: TrainSpec,
-    train_R: np.ndarray,
-    test_R: np.ndarray,
-    folder: Path,
-) -> Run:
-    kept = FrameSpec(**frames.document.spec)
-    training, model, student = training_of(snapshot, loader, kept, spec, train_R, folder / name, told)
-    started = time.perf_counter()
-    state = training.run()
-    seconds = time.perf_counter() - started
-    trunk, at_one = Trunk(model.eval(), student.input, has_features=False), TargetReader(snapshot)
-    kls, rights = [], []
-    for rows, logits, _ in run_over(trunk, plain, test_R, torch.device("cpu")):
-        p, q = at_one.dense(rows).astype(np.float64), softmax(logits).astype(np.float64)
-        tiny = np.finfo(np.float32).tiny
-        kls.append((p * (np.log(np.maximum(p, tiny)) - np.log(np.maximum(q, tiny)))).sum(axis=1))
-        label = snapshot.rows_R["label"][rows]
-        rights.append(np.where(label < 0, np.nan, q.argmax(axis=1) == label))
-    return Run(name, state, seconds, np.concatenate(kls), np.concatenate(rights))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("prepare")
     make.add_argument("archive", type=Path)
     make.add_argument("out", type=Path)
+    again = commands.add_parser("overlap")
+    again.add_argument("archive", type=Path)
+    again.add_argument("out", type=Path)
     for name in ("accuracy", "online", "reading"):
         command = commands.add_parser(name)
         command.add_argument("out", type=Path)
         command.add_argument("--epochs", type=int, default=CHOSEN.epochs)
         command.add_argument("--student", default=CHOSEN.student)
         command.add_argument("--threads", type=int)
-    commands.choices["accuracy"].add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    for name in ("accuracy", "online"):
+        commands.choices[name].add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     commands.choices["accuracy"].add_argument("--arms", choices=ARMS, nargs="+", default=list(ARMS))
     commands.choices["accuracy"].add_argument("--on", type=Path)
-    commands.choices["online"].add_argument("--share", type=float, default=0.1)
+    for name in ("overlap", "online"):
+        commands.choices[name].add_argument("--share", type=float, default=0.1)
     commands.choices["reading"].add_argument("--clips", type=int, default=1000)
     ask = commands.add_parser("residual")
     ask.add_argument("out", type=Path)
@@ -278,10 +277,12 @@ def main() -> None:
     look.add_argument("student", type=Path)
     look.add_argument("--clips", type=int, default=1000)
     args = parser.parse_args()
-    if args.command != "prepare":  # that runs on Ray, whose workers do so by themselves
+    if args.command not in ("prepare", "overlap"):  # that runs on Ray, whose workers do so by themselves
         keep_freed_memory()
     if args.command == "prepare":
-        prepare(args.archive, args.out)
+        prepare(args.archive / "manifest.csv", args.out, demo_target_spec())
+    elif args.command == "overlap":
+        overlap(args.archive, args.out, args.share)
     elif args.command == "fidelity":
         fidelity(args.out, args.student, args.clips)
     elif args.command == "residual":
@@ -300,8 +301,8 @@ def trained(args: argparse.Namespace) -> None:
     elif args.command == "reading":
         reading(args.out, spec, args.clips)
     else:
-        changes = {"final_epochs": 0, "label_weight": 0.0, "mirror": None, "seed": 1}
-        online(args.out, spec.model_copy(update=changes), args.share)
+        changes = {"final_epochs": 0, "label_weight": 0.0, "mirror": None}
+        online(args.out, spec.model_copy(update=changes), args.share, tuple(args.seeds))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from pipeline.distill.loop import OnTrainProgress, Training, TrainState
 from pipeline.distill.ranks import ALONE, Ranks
 from pipeline.distill.snapshot import Snapshot, digest_of, take_snapshot
 from pipeline.distill.splits import Role, roles
+from pipeline.distill.stretches import one_of_each, stretches
 from pipeline.distill.targets import TargetReader
 from pipeline.models.distilled import Trunk
 from pipeline.models.student import build_student, shows_features
@@ -153,18 +154,23 @@ def _train(
     check_rows(snapshot, role_R == Role.TRAIN, spec, ranks)
     known_R = known_to_teacher(snapshot, given.teachers, spec)
     of_heads_R = rows_for_heads(role_R, known_R, rows_R["group"], spec.heads_share)
+    val_R, stretch_R = role_R == Role.VAL, None
+    if spec.overlapping == "one":
+        stretch_R = stretches(rows_R, given.teachers[0].clip)
+        val_R = one_of_each(stretch_R, val_R, seed=0, epoch=0)  # the same ones after each epoch
     training = Training(
         model,
         given.student.input,
         spec,
         loader,
         role_R == Role.TRAIN,
-        role_R == Role.VAL,
+        val_R,
         work / "checkpoints",
         device=device,
         augment=Augmentation(spec.shift, given.mirror),
         on_progress=on_progress,
         ranks=ranks,
+        stretch_R=stretch_R,
     )
     state = training.run()
     if not ranks.is_first:

@@ -118,6 +118,14 @@ def _check(
     for store in (*stores, frames):
         if not store.committed():
             raise SettingsError(f"{store.url} is empty: nothing is committed there yet")
+    overlap = teachers[0].clip.stride_us < teachers[0].clip.length_us
+    if spec.overlapping == "one" and not overlap:
+        raise SettingsError(f"--overlapping one: the clips of {stores[0].url} do not overlap")
+    if spec.shift and overlap:
+        raise SettingsError(
+            f"--shift: the clips of {stores[0].url} overlap, so exact targets of shifted windows are there: say "
+            "--overlapping one instead"
+        )
     num_classes = teachers[0].teacher.num_classes or 0
     kept_only, weights = bool(teachers[0].logits.top_k), spec.teacher_weights or None
     check_readable(len(teachers), kept_only, spec.temperature, spec.multi_label, weights)

@@ -83,6 +83,9 @@ class TrainSpec(Spec):
     """Each class is a coin of its own (sigmoid), as with teachers that were trained so."""
     teacher_weights: tuple[float, ...] = ()
     """Weights of several teachers in their mean; all alike where not given."""
+    overlapping: Literal["all", "one"] = "all"
+    """Of clips that overlap (targets with a stride shorter than the clip), what an epoch shows: 'all', or 'one' of each
+    stretch of a clip's length, another in each epoch, for the steps that clips without overlap would take."""
     shift: bool = False
     """Also show windows that start in one clip and end in the next, with the mean of both targets. That mean is far
     from what the teacher would say of such a window: it cost more than it gave where it was measured."""

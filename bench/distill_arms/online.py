@@ -46,6 +46,10 @@ class VideoLoader(Loader):
         self._decoder, self._pool = PyAVDecoder(), ThreadPoolExecutor(_DECODERS)
         self._uris = _uris(store)
 
+    def close(self) -> None:
+        """End its threads."""
+        self._pool.shutdown()
+
     def _read(self, window: Window) -> dict[int, bytes]:
         return {}
 

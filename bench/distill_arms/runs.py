@@ -12,7 +12,7 @@ from pipeline.distill.loader import Augmentation, Loader
 from pipeline.distill.loop import OnTrainProgress, Training
 from pipeline.distill.snapshot import Snapshot
 from pipeline.models.student import build_student, for_classes
-from schemas.arrays import Bools
+from schemas.arrays import I64, Bools
 from schemas.frames import FrameSpec
 from schemas.model import ModelRef
 from schemas.student import TrainSpec
@@ -26,6 +26,7 @@ def training_of(
     train_R: Bools,
     work: Path,
     on_progress: OnTrainProgress | None = None,
+    stretch_R: I64 | None = None,
 ) -> tuple[Training, nn.Module, ModelRef]:
     """A run on the CPU over these rows, judged by none, and its student."""
     student = for_classes(spec.student_ref(), snapshot.num_classes, snapshot.classes)
@@ -41,5 +42,6 @@ def training_of(
         device=torch.device("cpu"),
         augment=Augmentation(spec.shift),
         on_progress=on_progress,
+        stretch_R=stretch_R,
     )
     return training, model, student

@@ -33,8 +33,9 @@ from pipeline.distill.loader import Augmentation, Batch, Loader
 from pipeline.distill.objective import distillation_loss, sharpening_loss
 from pipeline.distill.order import num_steps
 from pipeline.distill.ranks import ALONE, Ranks
+from pipeline.distill.stretches import one_of_each
 from pipeline.models.inputs import to_input, to_logits
-from schemas.arrays import Bools
+from schemas.arrays import I64, Bools
 from schemas.errors import ModelError
 from schemas.model import InputSpec
 from schemas.student import TrainSpec
@@ -105,7 +106,8 @@ OnTrainProgress = Callable[[TrainProgress], None]
 class Training:
     """One run. ``work`` is the folder of its checkpoints; what is there is gone on with.
 
-    ``role`` masks say which rows are learnt from, and which judge the epochs.
+    ``train_R`` and ``val_R`` say which rows are learnt from, and which judge the epochs. With ``stretch_R``, the
+    stretch of each row (`pipeline.distill.stretches`), an epoch shows one clip of each stretch, and not all.
     """
 
     def __init__(
@@ -122,12 +124,14 @@ class Training:
         augment: Augmentation,
         on_progress: OnTrainProgress | None = None,
         ranks: Ranks = ALONE,
+        stretch_R: I64 | None = None,
     ) -> None:
         self._ranks, self._together = ranks, ranks.together(model)
         self._model, self._input, self._spec, self._loader, self._work = model, input_spec, spec, loader, work
         self._train_R, self._val_R, self._device, self._augment = train_R, val_R, device, augment
         self._on_progress = on_progress
-        self._steps = num_steps(int(train_R.sum()), spec.batch_size)
+        self._stretch_R = stretch_R
+        self._steps = num_steps(int(self._shown(0).sum()), spec.batch_size)
         self._optimizer = _optimizer(model, spec)
         self._state = TrainState(main_epochs=spec.epochs)
         self._step = 0
@@ -151,7 +155,7 @@ class Training:
         saved_at = started
         self._model.train()
         batches = self._loader.epoch(
-            self._train_R,
+            self._shown(epoch),
             seed=spec.seed,
             epoch=epoch,
             batch_size=spec.batch_size,
@@ -172,6 +176,12 @@ class Training:
         self._judge(epoch, time.perf_counter() - started)
         self._save()
         self._tell(epoch, loss)
+
+    def _shown(self, epoch: int) -> Bools:
+        """The rows of an epoch, equally many in each."""
+        if self._stretch_R is None:
+            return self._train_R
+        return one_of_each(self._stretch_R, self._train_R, seed=self._spec.seed, epoch=epoch)
 
     def _one_step(self, batch: Batch, *, final: bool) -> float:
         spec = self._spec

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from schemas.arrays import I64, Bools
 
-_WINDOWS, _ROWS, _DRAWS = range(3)
+_WINDOWS, _ROWS, _DRAWS, PICKS = range(4)
+"""What is drawn for; `PICKS` are those of `pipeline.distill.stretches`."""
 
 
 @dataclass(frozen=True)

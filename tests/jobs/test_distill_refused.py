@@ -215,3 +215,23 @@ def test_segments_of_a_film_stay_together(tmp_path: Path) -> None:
         tmp_path / "snap", ShardStore.open(frames_in(tmp_path)), [ShardStore.open(targets)], classes=CLASSES
     )
     assert len(np.unique(snapshot.rows_R["group"])) == 8 and len(np.unique(snapshot.rows_R["video"])) == 32
+
+
+def test_overlapping_clips_are_shown_one_a_stretch_or_refused(
+    fresh: Callable[..., str], tmp_path: Path
+) -> None:
+    out, one = str(tmp_path / "s"), TRAIN.model_copy(update={"overlapping": "one", "shift": False})
+    with pytest.raises(SettingsError, match="do not overlap"):
+        distil([fresh()], out, one, OPTIONS)
+    clip = tiny_spec().clip.model_copy(update={"stride_seconds": 0.125})
+    targets = make(tmp_path, clip=clip)
+    (frames,) = (f for f in (tmp_path / "out").glob("frames-*") if "0.125" in (f / "spec.json").read_text())
+    options = replace(OPTIONS, frames=str(frames))
+    with pytest.raises(SettingsError, match="say --overlapping one instead"):
+        distil([targets], out, TRAIN, options)
+    steps: dict[str, int] = {}
+    for how in ("all", "one"):
+        spec = one.model_copy(update={"overlapping": how})
+        about = distil([targets], out, spec, options, on_progress=lambda p, h=how: steps.update({h: p.steps}))
+        assert about.about["clips"]["train"] > 80
+    assert steps["all"] > 2 * steps["one"] > 0
