@@ -101,9 +101,18 @@ class DecodePool:
         RetryableError
             If decode actors cannot be started.
         """
+        return self._stream(shard, request, self._queue.put_first)
+
+    def stream_ahead(self, shard: Shard, request: Request) -> Iterator[Event]:
+        """Events of ``shard``, ahead of what was prefetched, which is kept."""
+        return self._stream(shard, request, self._queue.interject)
+
+    def _stream(
+        self, shard: Shard, request: Request, put: Callable[[Shard, Request], None]
+    ) -> Iterator[Event]:
         with self._changed:
             self._require_open()
-            self._queue.put_first(shard, request)
+            put(shard, request)
         self._inbox.put(self._nothing)
         try:
             while (event := self._take()) is not None:

@@ -73,6 +73,13 @@ class _Open:
     reserved: int
     answer: Sequence[Sequence[Event]] | None = None
 
+    @property
+    def still_meant(self) -> tuple[_Video, ...]:
+        """Videos that were not taken from the decoder since they were asked for."""
+        return tuple(
+            v for v, part in zip(self.videos, self.call.parts, strict=True) if part.ticket == v.ticket
+        )
+
 
 class DecodeQueue:
     """State of a worker's decoding. Decoders are numbers that are never used twice."""
@@ -81,6 +88,7 @@ class DecodeQueue:
         if max_bytes < 1 or max_attempts < 1:
             raise ValueError(f"max_bytes and max_attempts must be positive, got {max_bytes}, {max_attempts}")
         self._max_bytes, self._max_attempts, self._name = max_bytes, max_attempts, decoder_name
+        self._max_behind = max_bytes
         self._jobs: deque[_Job] = deque()
         self._decoders: dict[int, deque[int]] = {}
         self._open: dict[int, _Open] = {}
@@ -124,6 +132,20 @@ class DecodeQueue:
             self.drop(self._jobs[0].shard.key)
         for each in ((shard, request), *others):
             self.add(*each)
+
+    def interject(self, shard: Shard, request: Request) -> None:
+        """Add ``shard`` before all that is there, which is kept and goes on behind it.
+
+        From now on what is behind the first job may take half of the bound, so that there is room for the next second
+        look. Videos behind it that a decoder was asked for in part are taken from it, and go on from where they are.
+        """
+        for decoder, (job, video) in list(self._in_part.items()):
+            if not video.asked_to_end and not video.ended:
+                video.restart()
+                job.fresh = 0
+            del self._in_part[decoder]
+        self._jobs.appendleft(_Job(shard, request, [_Video(v, next(self._serials)) for v in shard.videos]))
+        self._max_behind = self._max_bytes // 2
 
     def take(self) -> Event | None:
         """The next event of the first job; None where it has not come yet, or the job is at its end."""
@@ -194,7 +216,7 @@ class DecodeQueue:
         for each in opened:
             self.waiting_bytes -= each.reserved
         self._in_part.pop(decoder, None)
-        suspect = opened[0].videos if opened and death.blame else ()
+        suspect = opened[0].still_meant if opened and death.blame else ()
         for job, video in self._videos_of(decoder):
             video.restart()
             video.alone = video.alone or video in suspect
@@ -227,7 +249,7 @@ class DecodeQueue:
         b = video.before = replace(video.before, attempts=video.before.attempts + 1)
         if b.attempts < self._max_attempts:
             return
-        planned = max(1, video.video.num_clips)
+        planned = max(1, video.video.num_wanted)
         failure = Failure(
             video_id=video.video.video_id,
             uri=video.video.uri,
@@ -290,7 +312,8 @@ class DecodeQueue:
 
     def _ask(self, decoder: int, job: _Job, videos: tuple[_Video, ...]) -> DecodeCall | None:
         max_clips, reserved = self._size(job.request, videos)
-        if self.waiting_bytes + reserved > self._max_bytes and not self._is_waited_for(videos[0]):
+        room = self._max_bytes if job is self._jobs[0] else self._max_behind
+        if self.waiting_bytes + reserved > room and not self._is_waited_for(videos[0]):
             return None
         for video in videos:
             video.decoder = decoder
@@ -311,7 +334,7 @@ class DecodeQueue:
             return None, 0
         each = request.clip_bytes
         video = videos[0]
-        left = video.video.num_clips - video.before.num_clips - self._asked_not_there(video)
+        left = video.video.num_wanted - video.before.num_clips - self._asked_not_there(video)
         most = 1 if video.alone else max(1, CHUNK_BYTES // each)  # one that kills is asked clip by clip
         return (None, max(0, left) * each) if left <= most else (most, most * each)
 

@@ -145,8 +145,8 @@ class Worker:
     def announce(self, shard: Shard) -> None:
         """This shard will be asked for: its decoding may begin when there is room."""
         request = self._task.request
-        if self._pool is not None and request is not None:
-            self._pool.prefetch(shard, request)
+        if self._pool is not None and request is not None and self._running is not None:
+            self._pool.prefetch(self._running.wanted(shard), request)
 
     @in_group("control")
     def recall(self, key: ShardKey, lease: int) -> bool:

@@ -7,9 +7,11 @@ Every step is resumable, as in `jobs.teach`. The rows of clips are the store; la
 
 from __future__ import annotations
 
+import logging
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -30,14 +32,17 @@ from pipeline.store.kinds import LABELS
 from pipeline.store.read import write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import StoreCounts, count
+from pipeline.tasks.decoding_probe import NUM_VIDEOS, Decodings, probe_decodings
 from pipeline.tasks.label import TEACHER_BATCH, LabelTask
 from pipeline.video.backends import decoder_for
 from pipeline.video.frame_source import LocalFrameSource
-from schemas.errors import SettingsError
+from schemas.errors import RetryableError, SettingsError
 from schemas.frames import FrameSpec
 from schemas.labels import LabelSpec, StudentRef
 from schemas.policy import PolicyDocument
 from schemas.targets import TargetSpec
+
+log = logging.getLogger("locum.label")
 
 POLICY_FILE = "policy.json"
 """In a label store: the policy that it was made by, with its certificate."""
@@ -53,6 +58,7 @@ class LabelOptions:
     audit_seed: int = 0
     limit: int | None = None
     batch_size: int | None = None
+    decodings: Literal[1, 2] | None = None
     device: str = "auto"
     num_threads: int | None = None
     shard_clips: int | None = None
@@ -71,6 +77,7 @@ class LabelReport:
     summary: RunSummary
     counts: StoreCounts
     labels: VideoLabels
+    decodings: Decodings
 
     @property
     def complete(self) -> bool:
@@ -93,6 +100,7 @@ class LabelReport:
             "quarantined_videos": c.quarantined_videos,
             "tombstoned_rows": c.tombstoned_rows,
             "pending_shards": c.pending_shards,
+            "decodings": str(self.decodings),
             "labelled": self.labels.to_json(),
             "this_run": {"new_videos": self.added.new_videos, **self.summary.to_json()},
         }
@@ -135,6 +143,7 @@ def label(
     )
     store = open_labels(out, options.name, spec, document)
     videos = catalog(indexed.store, indexed.entries)
+    runner = runner or LocalRunner(lambda: LocalFrameSource(max_attempts=options.max_attempts))
     batch_size = options.batch_size or begun_with(store) or TEACHER_BATCH
     added = add_videos(
         store,
@@ -144,14 +153,39 @@ def label(
         shard_clips=options.shard_clips,
         batch_size=batch_size,
     )
-    runner = runner or LocalRunner(lambda: LocalFrameSource(max_attempts=options.max_attempts))
     task = LabelTask(spec, batch_size, options.device, options.num_threads)
+    decodings = _decodings(task, store, document, options, runner)
+    task = replace(task, decodings=decodings.number)
     settings = options.settings.less(time.monotonic() - started)
     summary = runner.run(task, store, settings, on_progress)
     if summary.shards or summary.lost_races:
         write_quarantine(store)
     labels = write_video_labels(store, video_labels(store))
-    return LabelReport(store, document, indexed, added, summary, count(store), labels)
+    return LabelReport(store, document, indexed, added, summary, count(store), labels, decodings)
+
+
+def _decodings(
+    task: LabelTask, store: ShardStore, document: PolicyDocument, options: LabelOptions, runner: Runner
+) -> Decodings:
+    """One decoding for both models or two: as said, or as a probe of some of the videos that are pending finds."""
+    if options.decodings is not None:
+        return Decodings(2 if replace(task, decodings=options.decodings).decodes_twice else 1)
+    pending = store.pending()
+    if not pending:
+        return Decodings(1)
+    few = [store.shard(pending[i * len(pending) // NUM_VIDEOS]) for i in range(NUM_VIDEOS)]
+    videos = list({v.video_id: v for shard in few for v in shard.videos if v.unreadable is None}.values())
+    share = min(1.0, document.expected.share + options.audit_share)
+    picked = tuple(videos[i * len(videos) // NUM_VIDEOS] for i in range(NUM_VIDEOS) if videos)
+    try:
+        return runner.try_out(
+            task, partial(probe_decodings, videos=tuple(dict.fromkeys(picked)), share=share)
+        )
+    except RetryableError as e:
+        log.warning(
+            "one decoding for student and teacher, for it could not be measured what is better: %s", e
+        )
+        return Decodings(1)
 
 
 def read_policy(student: StudentFolder, policy: str) -> PolicyDocument:

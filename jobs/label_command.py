@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from jobs.commands import Flag, Json, Out, Quiet, Ray, at_least, run_settings, say_failed
 from schemas.cluster import RayOptions
@@ -23,6 +23,7 @@ def label(
     limit: int | None = None,
     max_hours: float | None = None,
     batch_size: int | None = None,
+    decodings: Literal[1, 2] | None = None,
     device: str = "auto",
     num_threads: int | None = None,
     shard_clips: int | None = None,
@@ -63,6 +64,9 @@ def label(
         Stop after so many hours; run again to continue.
     batch_size
         Clips a batch of the teacher; that with which the store was begun where not given, and 8 for a new store.
+    decodings
+        1: student and teacher see frames of one decoding; 2: the teacher's clips are decoded by themselves, once it is
+        known which they are. Where not given, some videos tell which is cheaper. Two where their decoders differ.
     device
         'auto', 'cpu', 'cuda', 'cuda:1'.
     num_threads
@@ -111,6 +115,7 @@ def label(
         audit_seed=audit_seed,
         limit=limit,
         batch_size=batch_size,
+        decodings=decodings,
         device=device,
         num_threads=num_threads,
         shard_clips=shard_clips,
@@ -152,6 +157,7 @@ def _text(body: dict[str, Any]) -> str:
         f"the teacher was asked about {found['deferred']} of {found['clips']} clips ({found['deferred_share']:.1%}); "
         f"seconds: {found['decode_s']:.1f} decoding, {found['student_s']:.1f} student, "
         f"{found['teacher_s']:.1f} teacher",
+        f"decodings: {body['decodings']}",
         f"this run: {run['rows']} clips in {duration(run['seconds'])} ({run['clips_per_second']:.1f} clips/s)",
     ]
     if found["accuracy"] is not None:

@@ -1,4 +1,4 @@
-"""A frame source that tells how many clips, or probed files, went by."""
+"""A frame source that tells how many clips, or probed files, went by; those of a second look are not counted again."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ class CountingFrames:
 
     def prefetch(self, shard: Shard, request: Request) -> None:
         self._inner.prefetch(shard, request)
+
+    def stream_ahead(self, shard: Shard, request: Request) -> Iterator[Event]:
+        return self._inner.stream_ahead(shard, request)
 
     def close(self) -> None:
         self._inner.close()

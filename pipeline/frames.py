@@ -16,6 +16,7 @@ import numpy as np
 from schemas.clip import ClipSpan, ClipSpec, clip_spans
 from schemas.shard import Failure, Shard
 from schemas.targets import DecodeSpec, ViewSpec
+from schemas.video import Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,14 @@ class FrameRequest:
     def spans(self, start_us: int, end_us: int) -> list[ClipSpan]:
         """The clips of a stretch of a video, with the sample times of all streams."""
         return clip_spans(start_us, end_us, self.clip, [stream.num_frames for stream in self.also])
+
+    def spans_of(self, video: Video) -> list[ClipSpan]:
+        """The clips that are wanted of a video."""
+        spans = self.spans(video.start_us, video.end_us)
+        if video.only_us is None:
+            return spans
+        only = frozenset(video.only_us)
+        return [span for span in spans if span.start_us in only]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +141,11 @@ class FrameSource(Protocol):
         """Start to decode ``shard``, which will be streamed next; returns at once."""
         ...
 
+    def stream_ahead(self, shard: Shard, request: Request) -> Iterator[Event]:
+        """As `stream`, at once, and ahead of what was prefetched, which is kept: for a second look at videos that were
+        just streamed."""
+        ...
+
     def close(self) -> None:
         """Stop decoding and free what is held; the source is not used again."""
         ...
@@ -145,6 +159,9 @@ class NoFrames:
 
     def prefetch(self, shard: Shard, request: Request) -> None:
         raise ValueError("this task asked for no frames, so there is nothing to prefetch")
+
+    def stream_ahead(self, shard: Shard, request: Request) -> Iterator[Event]:
+        return self.stream(shard, request)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -121,9 +121,9 @@ class _Loop:
         """The shard's result; None where it failed, which leaves it pending. Raises when shard after shard fails."""
         try:
             if self._request is not None:
-                self._frames.prefetch(shard, self._request)
+                self._frames.prefetch(self._running.wanted(shard), self._request)
                 if following is not None:
-                    self._frames.prefetch(following, self._request)
+                    self._frames.prefetch(self._running.wanted(following), self._request)
             result = self._running.run(shard, self._frames)
         except LocumError:
             raise

@@ -60,9 +60,7 @@ class LabelSpec(Spec):
     """Of the draw of these videos."""
 
     @model_validator(mode="after")
-    def _is_one_decoding(self) -> LabelSpec:
-        if self.frames.decode != self.teacher.decode:
-            raise ValueError("student and teacher see frames of two decodings: that is not built yet")
+    def _can_be_asked(self) -> LabelSpec:
         if (
             self.frames.clip.model_copy(update={"num_frames": self.teacher.clip.num_frames})
             != self.teacher.clip
@@ -71,6 +69,11 @@ class LabelSpec(Spec):
         if self.teacher.passes > 1:
             raise ValueError("a teacher of several stochastic passes cannot be asked about single clips yet")
         return self
+
+    @property
+    def sees_one_decoding(self) -> bool:
+        """Whether frames of one decoding can be what both are to see."""
+        return self.frames.decode == self.teacher.decode
 
     @property
     def clip(self) -> ClipSpec:

@@ -85,7 +85,8 @@ class Video:
     """What a task needs to know of one video. ``uri`` is the first of its aliases.
 
     ``start_us`` and ``end_us`` bound the segment; for a whole file they are 0 and its duration. ``file_id`` says
-    which bytes are meant, where that is known.
+    which bytes are meant, where that is known. ``only_us`` are the starts of the clips that are wanted of it, where
+    not all ``num_clips`` are.
     """
 
     video_id: str
@@ -97,6 +98,12 @@ class Video:
     uris: tuple[str, ...] = ()
     id_method: str = "auto"
     file_id: str = ""
+    only_us: tuple[int, ...] | None = None
+
+    @property
+    def num_wanted(self) -> int:
+        """Number of the clips that are wanted."""
+        return self.num_clips if self.only_us is None else len(self.only_us)
 
 
 def segment_id(file_id: str, start_us: int | None, end_us: int | None) -> str:

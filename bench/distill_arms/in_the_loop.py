@@ -39,8 +39,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Arm:
-    """What is learnt from: rows ``train_R`` of a snapshot, by ``loader``; with ``stretch_R`` one of each stretch an epoch.
-    ``before_seconds`` are spent before training can begin."""
+    """What is learnt from: rows ``train_R`` of a snapshot, by ``loader``; with ``stretch_R`` one of each stretch an
+    epoch. ``before_seconds`` are spent before training can begin."""
 
     name: str
     loader: Loader

@@ -40,6 +40,9 @@ class KeepFramesRun:
     def __init__(self, task: KeepFramesTask) -> None:
         self._task = task
 
+    def wanted(self, shard: Shard) -> Shard:
+        return shard
+
     def run(self, shard: Shard, frames: FrameSource) -> ShardResult:
         rows: list[KeptRow] = []
         failures: list[Failure] = []

@@ -35,6 +35,9 @@ class ProbeRun:
     def __init__(self, request: ProbeRequest) -> None:
         self._request = request
 
+    def wanted(self, shard: Shard) -> Shard:
+        return shard
+
     def run(self, shard: Shard, frames: FrameSource) -> ShardResult:
         started = time.perf_counter()
         rows, failures = [], []

@@ -11,6 +11,10 @@ from schemas.shard import Shard, ShardResult
 class TaskRun(Protocol):
     """A task under way in one process. Runs one shard at a time."""
 
+    def wanted(self, shard: Shard) -> Shard:
+        """The shard as `run` will stream it: with the clips alone that are wanted, where not all are."""
+        ...
+
     def run(self, shard: Shard, frames: FrameSource) -> ShardResult:
         """Compute a shard. A bad video is a `Failure` in the result; only what dooms the shard is raised."""
         ...

@@ -87,6 +87,9 @@ class TeachRun:
     def __init__(self, task: TeachTask, teacher: Teacher) -> None:
         self._task, self._teacher = task, teacher
 
+    def wanted(self, shard: Shard) -> Shard:
+        return shard
+
     def run(self, shard: Shard, frames: FrameSource) -> ShardResult:
         rows, failures, keep = _Rows(), [], self._task.keep
         kept: list[KeptRow] = []

@@ -71,7 +71,7 @@ class VideoAttempts:
                 video.video_id, replace(known, video_id=video.video_id, missing_rows=video.num_clips)
             )
             return
-        spans = self._request.spans(video.start_us, video.end_us)
+        spans = self._request.spans_of(video)
         left = [span for span in spans if span.start_us > self._last_start_us]
         error = yield from self._all_attempts(left)
         if not self._stop.is_set():

@@ -81,6 +81,17 @@ class LocalFrameSource:
             with self._changed:
                 self._give_up(job)
 
+    def stream_ahead(self, shard: Shard, request: Request) -> Iterator[Event]:
+        """Events of ``shard``, decoded by the thread that reads them."""
+        stop = threading.Event()
+        try:
+            for video in shard.videos:
+                if self._closed:
+                    raise ValueError("the frame source is closed")
+                yield from video_events(video, request, self._max_attempts, stop, decoder=self._decoder)
+        finally:
+            stop.set()
+
     def close(self) -> None:
         """Stop after the frame under way and free what waits. Safe to call twice, and from any thread."""
         with self._changed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -23,6 +23,9 @@ from schemas.video import Video
 SIDE = 512
 REQUEST = FrameRequest(
     ClipSpec(num_frames=1, seconds=1.0), ViewSpec(width=SIDE, height=SIDE), DecodeSpec(backend="pyav")
+)
+SECOND = FrameRequest(
+    ClipSpec(num_frames=1, seconds=1.0), ViewSpec(width=SIDE, height=SIDE), DecodeSpec(interpolation="area")
 )
 PROBE = ProbeRequest()
 EACH = REQUEST.clip_bytes
@@ -246,6 +249,32 @@ def test_a_shard_that_is_streamed_out_of_turn_drops_those_before_it() -> None:
     assert [c[1:] for c in names(q.calls())] == [("b", None), ("c", None)]
 
 
+def test_a_second_look_takes_decoders_from_what_was_prefetched_and_throws_nothing_away() -> None:
+    q = queue(max_bytes=12 * EACH)
+    now, then = shard(0, ("a", 1)), shard(1, ("b", 40))
+    q.add(now, REQUEST)
+    q.add(then, REQUEST)
+    (_, first), (_, early) = q.calls()
+    assert names([(0, first), (0, early)]) == [(0, "a", None), (0, "b", A_CALL)]
+    q.arrived(first.number, [[clip("a", 0), VideoEnd("a", None)]])
+    q.arrived(early.number, [[clip("b", n) for n in range(A_CALL)]])
+    assert names(q.calls()) == [(0, "b", A_CALL)]
+    assert len(take_all(q)) == 2
+    q.drop(now.key)
+    again = replace(now, videos=(replace(now.videos[0], only_us=(0,)),))
+    q.interject(again, SECOND)
+    ((_, ahead),) = q.calls()
+    assert (ahead.request, [p.video for p in ahead.parts]) == (SECOND, list(again.videos))
+    q.arrived(ahead.number, [[clip("a", 0), VideoEnd("a", None)]])
+    assert q.take() is None  # the answer to the call before has not come
+    q.arrived(ahead.number - 1, [[clip("b", n) for n in range(A_CALL, 2 * A_CALL)]])  # nobody's any more
+    assert [e.video_id for e in take_all(q)] == ["a", "a"]
+    q.drop(now.key)
+    ((_, after),) = q.calls()
+    assert after.parts[0].before.last_start_us == (A_CALL - 1) * 1_000_000
+    assert len(take_all(q)) == A_CALL
+
+
 def test_adding_twice_is_adding_once() -> None:
     q = queue()
     one = shard(0, ("a", 1))
@@ -314,17 +343,24 @@ class Actor:
                 raise MemoryError
             yield Probed(part.video.video_id, {})
         else:
+            wanted = wanted_of(part.video)
             for n in range(nature.num_clips):
-                if n == nature.kills_at:
+                if n == nature.kills_at and wanted and n <= wanted[-1]:
                     raise MemoryError
-                if n < nature.ends_at and n * 1_000_000 > part.before.last_start_us:
+                if n in wanted and n < nature.ends_at and n * 1_000_000 > part.before.last_start_us:
                     yield clip(part.video.video_id, n)
         yield VideoEnd(part.video.video_id, None)
 
 
+def wanted_of(video: Video) -> list[int]:
+    """Numbers of the clips that are wanted."""
+    every = range(video.num_clips)
+    return [n for n in every if video.only_us is None or n * 1_000_000 in video.only_us]
+
+
 @dataclass
 class Seen:
-    """What the reader was given of one shard."""
+    """What the reader was given of one shard, or of a second look at it."""
 
     ends: list[str] = field(default_factory=list)
     clips: dict[str, list[int]] = field(default_factory=dict)
@@ -349,6 +385,9 @@ class World:
         self.suspects: set[str] = set()
         self.at, self.seen = 0, [Seen() for _ in self.shards]
         self.streaming = False
+        self.second: Shard | None = None
+        self.looks: list[tuple[Shard, Seen]] = []
+        self.wants_more = rng.choice([0.0, 0.5, 1.0])
         self.eager = rng.random()
 
     def make_shard(self, number: int) -> Shard:
@@ -424,7 +463,8 @@ class World:
 
     def die(self, number: int, death: Death, killer: Part | None) -> None:
         actor = self.actors.pop(number)
-        if killer is not None and not self.q._open[actor.todo[0].number].videos[0].ended:  # not dropped
+        opened = self.q._open[actor.todo[0].number] if killer is not None else None
+        if opened is not None and killer is not None and not opened.videos[0].ended and opened.still_meant:
             suspects = {p.video.video_id for p in actor.todo[0].parts}
             self.suspects |= suspects
             if len(suspects) == 1:
@@ -456,15 +496,29 @@ class World:
         if event is None:
             assert self.q.at_end
             self.q.drop(one.key)
-            self.streaming = False
+            may = self.second is None and one.videos and isinstance(self.request, FrameRequest)
+            if may and self.rng.random() < self.wants_more:
+                self.look_again(one)
+                return
+            self.streaming, self.second = False, None
             self.at += 1
             return
-        self.got(self.seen[self.at], event)
+        self.got(self.looks[-1][1] if self.second is not None else self.seen[self.at], event)
+
+    def look_again(self, one: Shard) -> None:
+        """Some clips of some of its videos, ahead of all that was prefetched."""
+        chosen = [v for v in one.videos if self.rng.random() < 0.7]
+        some = {v.video_id: tuple(n for n in range(v.num_clips) if self.rng.random() < 0.5) for v in chosen}
+        videos = [replace(v, only_us=tuple(n * 1_000_000 for n in some[v.video_id])) for v in chosen]
+        self.second = Shard(one.key, tuple(videos))
+        self.looks.append((self.second, Seen()))
+        self.acquit(one)
+        self.q.interject(self.second, SECOND)
 
     def got(self, seen: Seen, event: Event) -> None:
         if isinstance(event, VideoEnd) and event.failure is not None:
             assert self.blamed[event.video_id] == self.max_attempts, "it cost fewer decoders, or more"
-        ids = [v.video_id for v in self.shards[self.at].videos]
+        ids = [v.video_id for v in (self.second or self.shards[self.at]).videos]
         assert event.video_id == ids[len(seen.ends)], "plan order"
         if isinstance(event, VideoEnd):
             seen.ends.append(event.video_id)
@@ -496,6 +550,20 @@ class World:
             assert seen.ends == [v.video_id for v in one.videos]
             for name in seen.ends:
                 self.check_video(name, seen.clips.get(name, []), seen.failures.get(name))
+        for again, seen in self.looks:
+            assert seen.ends == [v.video_id for v in again.videos]
+            for video in again.videos:
+                name, wanted = video.video_id, wanted_of(video)
+                self.check_second(name, wanted, seen.clips.get(name, []), seen.failures.get(name))
+
+    def check_second(self, name: str, wanted: list[int], clips: list[int], failure: Failure | None) -> None:
+        nature = self.natures[name]
+        if nature.kills_at is None or not wanted or nature.kills_at > wanted[-1]:
+            assert clips == [n for n in wanted if n < nature.ends_at] and failure is None
+            return
+        assert failure is not None and failure.attempts == self.max_attempts
+        assert clips == wanted[: len(clips)]
+        assert failure.missing_rows == (len(wanted) - len(clips) if failure.permanent else len(wanted))
 
     def check_video(self, name: str, clips: list[int], failure: Failure | None) -> None:
         nature = self.natures[name]

@@ -18,7 +18,9 @@ from jobs.judged import judged, open_student, targets_of
 from jobs.label import LabelOptions, LabelReport, label, read_policy
 from pipeline.models.weights import fetch
 from pipeline.runner import RunSettings
+from pipeline.select.budget import price_of
 from pipeline.select.policies import policy_of
+from pipeline.select.scores import deferral
 from pipeline.select.simulate import Simulation
 from pipeline.store.read import read
 from pipeline.store.verify import verify
@@ -85,15 +87,13 @@ def add_policy(
 
 
 def run(folder: Path, out: Path, policy: str, **options: object) -> LabelReport:
-    given = LabelOptions(num_threads=1, shard_clips=12, **options)  # type: ignore[arg-type]
+    given = LabelOptions(**{"num_threads": 1, "shard_clips": 12, "decodings": 1, **options})  # type: ignore[arg-type]
     return label(str(folder / "archive" / "m.csv"), str(out), student_in(folder), policy, given)
 
 
 def middle(folder: Path, score: str) -> float:
-    """The median of a score over held-out clips."""
-    from pipeline.select.scores import deferral
-
-    return float(np.median(deferral(simulation(folder).known.scores, score)))
+    """A threshold that half of the held-out clips pass, midway between two scores."""
+    return price_of(deferral(simulation(folder).known.scores, score), 0.5)
 
 
 def simulation(folder: Path) -> Simulation:
@@ -117,13 +117,22 @@ def simulation(folder: Path) -> Simulation:
         ("student-alone", {}, "replace-mean"),
     ],
 )
+@pytest.mark.parametrize("decodings", [1, 2])
 def test_the_run_does_what_the_simulator_says(
-    trained: Path, tmp_path: Path, kind: str, settings: dict[str, object], aggregation: AggregationName
+    trained: Path,
+    tmp_path: Path,
+    kind: str,
+    settings: dict[str, object],
+    aggregation: AggregationName,
+    decodings: int,
 ) -> None:
     if kind.endswith("threshold"):
         settings = {**settings, "threshold": middle(trained, str(settings["score"]))}
     policy = PolicySpec(kind=kind, **settings)  # type: ignore[arg-type]
-    report = run(trained, tmp_path, add_policy(trained, policy, aggregation, name=f"{kind}-{aggregation}"))
+    name = add_policy(trained, policy, aggregation, name=f"{kind}-{aggregation}")
+    report = run(trained, tmp_path, name, decodings=decodings)
+    twice = kind not in ("uniform-k", "dense", "student-alone") and decodings == 2
+    assert report.decodings.number == (2 if twice else 1)
     assert report.complete and report.counts.rows == report.counts.planned > 0
     assert verify(report.store).clean
     sim = simulation(trained)

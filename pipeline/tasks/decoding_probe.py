@@ -1,0 +1,82 @@
+"""One decoding for student and teacher, or two: measured on some videos, where the run would decode them.
+
+Two decodings pay where the student's frames are much cheaper than those for both, and the teacher is called for little.
+What is measured is CPU time of decoding; what it costs to hold the teacher's frames meanwhile is not.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from pipeline.frames import FrameRequest
+from pipeline.tasks.label import LabelTask
+from pipeline.video.events import video_events
+from schemas.video import Video
+
+BUDGET_SECONDS = 10.0
+NUM_VIDEOS = 8
+_CLIPS = 30
+"""Of each video, from its start."""
+_GAIN = 0.9
+
+
+@dataclass(frozen=True)
+class Decodings:
+    """How many decodings, and why: CPU seconds of one for both and of two, over so many videos; nan where not
+    measured."""
+
+    number: Literal[1, 2]
+    once_seconds: float = math.nan
+    twice_seconds: float = math.nan
+    videos: int = 0
+
+    def __str__(self) -> str:
+        if not self.videos:
+            return f"{self.number} (not measured)"
+        return (
+            f"{self.number}: of {self.videos} videos one decoding took {self.once_seconds:.2f} s, two would take "
+            f"{self.twice_seconds:.2f} s"
+        )
+
+
+def probe_decodings(
+    task: LabelTask, videos: Sequence[Video], share: float, budget_seconds: float = BUDGET_SECONDS
+) -> Decodings:
+    """What is better where the teacher is called for ``share`` of the clips, of those drawn at random.
+
+    Of a video that cannot be decoded what was measured before it failed counts.
+    """
+    once, twice = replace(task, decodings=1), replace(task, decodings=2)
+    if not twice.decodes_twice or once.decodes_twice:
+        return Decodings(2 if once.decodes_twice else 1)
+    ends = time.monotonic() + budget_seconds
+    rng = np.random.default_rng(0)
+    seconds, count = np.zeros(2), 0
+    for video in videos[:NUM_VIDEOS]:
+        starts = [span.start_us for span in twice.teacher_request.spans_of(video)][:_CLIPS]
+        video = replace(video, only_us=tuple(starts))
+        chosen = [s for s, draw in zip(starts, rng.random(len(starts)), strict=True) if draw < share]
+        seconds += (
+            _cpu_seconds(video, once.request),
+            _cpu_seconds(video, twice.request)
+            + (_cpu_seconds(replace(video, only_us=tuple(chosen)), twice.teacher_request) if chosen else 0.0),
+        )
+        count += 1
+        if time.monotonic() > ends:
+            break
+    both, each = seconds.tolist()
+    return Decodings(2 if count and each < _GAIN * both else 1, both, each, count)
+
+
+def _cpu_seconds(video: Video, request: FrameRequest) -> float:
+    began = time.thread_time()
+    for _ in video_events(video, request, 1, threading.Event()):
+        pass
+    return time.thread_time() - began
