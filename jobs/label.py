@@ -2,6 +2,9 @@
 
     student + policy  ->  index  ->  next generation of the plan  ->  run what is pending  ->  video labels
 
+An exact budget takes two passes: the student's scores of all clips, in a store of their own; then the teacher, over the
+clips that the budget chooses among them.
+
 Every step is resumable, as in `jobs.teach`. The rows of clips are the store; labels of videos follow from them.
 """
 
@@ -13,22 +16,21 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
-from pydantic import ValidationError
+import pyarrow as pa
 
-from jobs.calibrate import FOLDER
 from jobs.index import IndexReport, catalog, index
-from jobs.judged import StudentFolder, open_student, targets_of
+from jobs.judged import open_student
+from jobs.label_budget import choices, score_spec
+from jobs.label_inputs import label_spec, open_labels, read_policy
 from jobs.planning import add_videos
 from jobs.teach import begun_with, without_secrets
 from jobs.video_labels import VideoLabels, video_labels, write_video_labels
+from pipeline.known import videos_in_force
 from pipeline.local_runner import LocalRunner
-from pipeline.models.resolve import resolve_targets
-from pipeline.models.weights import fetch
 from pipeline.replan import NextGeneration
 from pipeline.runner import OnProgress, Runner, RunSettings, RunSummary
+from pipeline.scored import ScoredStore
 from pipeline.select.policies import policy_of
-from pipeline.store.files import StoreFiles
-from pipeline.store.kinds import LABELS
 from pipeline.store.read import write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import StoreCounts, count
@@ -36,16 +38,11 @@ from pipeline.tasks.decoding_probe import NUM_VIDEOS, Decodings, probe_decodings
 from pipeline.tasks.label import TEACHER_BATCH, LabelTask
 from pipeline.video.backends import decoder_for
 from pipeline.video.frame_source import LocalFrameSource
-from schemas.errors import RetryableError, SettingsError
-from schemas.frames import FrameSpec
-from schemas.labels import LabelSpec, StudentRef
+from schemas.errors import RetryableError
+from schemas.labels import LabelSpec
 from schemas.policy import PolicyDocument
-from schemas.targets import TargetSpec
 
 log = logging.getLogger("locum.label")
-
-POLICY_FILE = "policy.json"
-"""In a label store: the policy that it was made by, with its certificate."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +75,14 @@ class LabelReport:
     counts: StoreCounts
     labels: VideoLabels
     decodings: Decodings
+    scores: LabelReport | None = None
+    """The pass before, of a policy that takes two."""
 
     @property
     def complete(self) -> bool:
         """Everything that the source names is probed, and every planned clip is there or accounted for."""
-        return self.counts.complete and not self.index.pending_shards
+        own = self.counts.complete and not self.index.pending_shards
+        return own and (self.scores is None or self.scores.complete)
 
     def to_json(self) -> dict[str, Any]:
         c = self.counts
@@ -103,6 +103,7 @@ class LabelReport:
             "decodings": str(self.decodings),
             "labelled": self.labels.to_json(),
             "this_run": {"new_videos": self.added.new_videos, **self.summary.to_json()},
+            **({} if self.scores is None else {"scores": self.scores.to_json()}),
         }
 
 
@@ -132,7 +133,8 @@ def label(
     student = open_student(student_url)
     document = read_policy(student, policy)
     spec = label_spec(student, document, options)
-    decoder_for(spec.teacher.decode)
+    for decode in (spec.frames.decode, spec.teacher.decode):
+        decoder_for(decode)
     indexed = index(
         source,
         out,
@@ -141,27 +143,62 @@ def label(
         runner=runner,
         on_progress=on_index_progress,
     )
-    store = open_labels(out, options.name, spec, document)
     videos = catalog(indexed.store, indexed.entries)
     runner = runner or LocalRunner(lambda: LocalFrameSource(max_attempts=options.max_attempts))
-    batch_size = options.batch_size or begun_with(store) or TEACHER_BATCH
-    added = add_videos(
-        store,
-        videos,
-        spec.clip,
-        notes={"source": without_secrets(source), "batch_size": batch_size},
-        shard_clips=options.shard_clips,
-        batch_size=batch_size,
+    passes = _Passes(source, indexed, options, runner, on_progress, started)
+    if not policy_of(spec.policy).couples_videos:
+        return passes.run(open_labels(out, options.name, spec, document), videos, spec, document)
+    scoring = score_spec(spec)
+    before = passes.run(
+        open_labels(out, f"{options.name}-scores", scoring, document), videos, scoring, document
     )
-    task = LabelTask(spec, batch_size, options.device, options.num_threads)
-    decodings = _decodings(task, store, document, options, runner)
-    task = replace(task, decodings=decodings.number)
-    settings = options.settings.less(time.monotonic() - started)
-    summary = runner.run(task, store, settings, on_progress)
-    if summary.shards or summary.lost_races:
-        write_quarantine(store)
-    labels = write_video_labels(store, video_labels(store))
-    return LabelReport(store, document, indexed, added, summary, count(store), labels, decodings)
+    store = open_labels(out, options.name, spec, document)
+    if not before.complete:
+        return replace(before, store=store, counts=count(store), scores=before)
+    scored = ScoredStore(before.store, choices(before.store, store, spec.policy.share or 0.0))
+    done = passes.run(store, videos_in_force(before.store), spec, document, scored)
+    return replace(done, scores=before)
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """What the passes of a run share."""
+
+    source: str
+    indexed: IndexReport
+    options: LabelOptions
+    runner: Runner
+    on_progress: OnProgress | None
+    started: float
+
+    def run(
+        self,
+        store: ShardStore,
+        videos: pa.Table,
+        spec: LabelSpec,
+        document: PolicyDocument,
+        scored: ScoredStore | None = None,
+    ) -> LabelReport:
+        """Plan what of ``videos`` is new, run what is pending, and write the labels of videos."""
+        options = self.options
+        batch_size = options.batch_size or begun_with(store) or TEACHER_BATCH
+        added = add_videos(
+            store,
+            videos,
+            spec.clip,
+            notes={"source": without_secrets(self.source), "batch_size": batch_size},
+            shard_clips=options.shard_clips,
+            batch_size=batch_size,
+        )
+        task = LabelTask(spec, batch_size, options.device, options.num_threads, scored=scored)
+        decodings = _decodings(task, store, document, options, self.runner)
+        task = replace(task, decodings=decodings.number)
+        settings = options.settings.less(time.monotonic() - self.started)
+        summary = self.runner.run(task, store, settings, self.on_progress)
+        if summary.shards or summary.lost_races:
+            write_quarantine(store)
+        labels = write_video_labels(store, video_labels(store))
+        return LabelReport(store, document, self.indexed, added, summary, count(store), labels, decodings)
 
 
 def _decodings(
@@ -186,102 +223,3 @@ def _decodings(
             "one decoding for student and teacher, for it could not be measured what is better: %s", e
         )
         return Decodings(1)
-
-
-def read_policy(student: StudentFolder, policy: str) -> PolicyDocument:
-    """The policy of a name among a student's, or of a file, once it was seen to be the student's.
-
-    Raises
-    ------
-    SettingsError
-        If there is none, it cannot be read, or was calibrated for something else.
-    """
-    if policy.endswith(".json"):
-        folder, _, name = policy.rpartition("/")
-        files, rel = StoreFiles(folder or "."), name
-    else:
-        files, rel = student.files, f"{FOLDER}/{policy}.json"
-    try:
-        document = PolicyDocument.model_validate_json(files.read(rel))
-    except FileNotFoundError:
-        known = [n.removesuffix(".json") for n in student.files.list(FOLDER)]
-        there = f"it has {', '.join(known)}" if known else "it has none: make one with `locum calibrate`"
-        raise SettingsError(f"{student.url} has no policy {policy!r}; {there}") from None
-    except ValidationError as e:
-        raise SettingsError(f"{files.url}/{rel} is no policy: {e.errors()[0]['msg']}") from e
-    about = student.about
-    for what, said, found in (
-        ("the student", document.student, student.fingerprint),
-        ("weights", document.weights_sha256, about["weights_sha256"]),
-        ("the student's view", document.frames, about["frames"]["fingerprint"]),
-        ("targets", document.targets, about["targets"][0]["fingerprint"]),
-        ("classes", document.classes, tuple(about["classes"])),
-    ):
-        if said != found:
-            raise SettingsError(
-                f"policy {document.name!r} was calibrated for another student than {student.url}: {what} differ "
-                f"({_short(said)}, here {_short(found)})"
-            )
-    return document
-
-
-def label_spec(student: StudentFolder, document: PolicyDocument, options: LabelOptions) -> LabelSpec:
-    """All that determines the labels.
-
-    Raises
-    ------
-    SettingsError
-        If the teacher is not the one that the policy was calibrated for, or it cannot be done in one pass.
-    """
-    if policy_of(document.policy).couples_videos:
-        raise SettingsError(
-            f"policy {document.name!r} ({document.policy.kind}) decides on a video by all the others, and that takes "
-            "two passes, which are not built yet: calibrate --policy clip-threshold, whose threshold it comes to"
-        )
-    store = targets_of(student, options.targets)
-    teacher = resolve_targets(TargetSpec(**store.document.spec))
-    if teacher.fingerprint() != document.targets:
-        raise SettingsError(
-            f"the teacher is not what it was: policy {document.name!r} was calibrated for the targets "
-            f"{document.targets}, and its teacher here would make {teacher.fingerprint()}"
-        )
-    program = f"{student.url}/student.pt2"
-    sha256 = fetch(program).sha256
-    if sha256 != document.program_sha256:
-        raise SettingsError(
-            f"{program} ({sha256[:12]}) is not the one that policy {document.name!r} was calibrated with "
-            f"({document.program_sha256[:12]})"
-        )
-    try:
-        return LabelSpec(
-            student=StudentRef(program=program, sha256=sha256, fingerprint=student.fingerprint),
-            frames=FrameSpec(**student.about["frames"]["spec"]),
-            teacher=teacher,
-            targets=document.targets,
-            classes=document.classes,
-            label_map=student.about["train"]["label_map"],
-            policy=document.policy,
-            aggregation=document.aggregation,
-            student_temperature=document.student_temperature,
-            teacher_temperature=document.teacher_temperature,
-            audit_share=options.audit_share,
-            audit_seed=options.audit_seed,
-        )
-    except ValidationError as e:
-        raise SettingsError(f"{student.url}: {e.errors()[0]['msg'].removeprefix('Value error, ')}") from e
-
-
-def open_labels(out: str, name: str, spec: LabelSpec, document: PolicyDocument) -> ShardStore:
-    """The label store of a spec under ``out``, made where it is not there. The policy, with its certificate, lies in
-    it."""
-    body: dict[str, Any] = spec.model_dump(mode="json")
-    body["teacher"]["teacher"]["weights"] = without_secrets(spec.teacher.teacher.weights)
-    body["student"]["program"] = without_secrets(spec.student.program)
-    store = ShardStore.create(out, kind=LABELS, name=name, fingerprint=spec.fingerprint(), spec=body)
-    store.files.put_over(POLICY_FILE, document.model_dump_json(indent=1).encode())
-    return store
-
-
-def _short(value: object) -> str:
-    text = ", ".join(value) if isinstance(value, tuple) else str(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

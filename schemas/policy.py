@@ -100,6 +100,20 @@ class PolicySpec(Spec):
         return self
 
 
+class Choice(Spec):
+    """What an exact budget chose among the clips of a generation: those that stand no later than the last one chosen,
+    by falling score, video id and start."""
+
+    share: float
+    clips: int
+    """Clips with a score when it was chosen."""
+    chosen: int
+    score: float | None = None
+    """That of the last clip chosen; None where none was."""
+    video_id: str = ""
+    start_us: int = 0
+
+
 class Wish(Spec):
     """What a policy is to come to; one of them is said."""
 

@@ -30,7 +30,9 @@ class Budget:
     asks_student: ClassVar[bool] = True
 
     def select(self, scores: ClipScores) -> Decision:
-        return deferring(best_share(deferral(scores, self.score), self.share))
+        # As they are written, so that a choice among rows of a store is the same.
+        value_N = deferral(scores, self.score).astype(np.float32).astype(np.float64)
+        return deferring(best_share(value_N, self.share))
 
 
 def best_share(value_N: Floats, share: float) -> Bools:
@@ -41,13 +43,23 @@ def best_share(value_N: Floats, share: float) -> Bools:
     ValueError
         If the share is not 0 to 1.
     """
+    chosen_N: Bools = np.zeros(len(value_N), np.bool_)
+    chosen_N[np.argsort(-value_N, kind="stable")[: count_of(share, len(value_N))]] = True
+    return chosen_N
+
+
+def count_of(share: float, clips: int) -> int:
+    """``share`` of so many clips, rounded down.
+
+    Raises
+    ------
+    ValueError
+        If the share is not 0 to 1.
+    """
     if not 0 <= share <= 1:
         raise ValueError(f"a budget is a share of the clips, 0 to 1: {share}")
-    chosen_N: Bools = np.zeros(len(value_N), np.bool_)
     # Not share * N: 0.29 of 100 would be 28, for 0.29 is a little less than it says.
-    count = int(np.floor(round(share * len(value_N), 9)))
-    chosen_N[np.argsort(-value_N, kind="stable")[:count]] = True
-    return chosen_N
+    return int(np.floor(round(share * clips, 9)))
 
 
 def price_of(value_N: Floats, share: float) -> float:

@@ -85,7 +85,7 @@ def policy_of(spec: PolicySpec) -> Policy:
     k, share = spec.k or 1, spec.share or 0.0
     match spec.kind:
         case "student-alone":
-            return StudentAlone()
+            return StudentAlone(score)
         case "dense":
             return DenseTeacher()
         case "clip-threshold":

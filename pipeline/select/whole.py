@@ -13,8 +13,9 @@ from pipeline.select.scores import ClipScores
 
 @dataclass(frozen=True)
 class StudentAlone:
-    """The teacher is never asked."""
+    """The teacher is never asked. ``score`` is what is noted of each clip."""
 
+    score: str = "gain"
     couples_videos: ClassVar[bool] = False
     asks_student: ClassVar[bool] = True
 

@@ -66,6 +66,11 @@ def scan(store: ShardStore, columns: Sequence[str] | None = None) -> Iterator[pa
         pool.shutdown(cancel_futures=True)
 
 
+def shard_rows(store: ShardStore, key: ShardKey, columns: Sequence[str] | None = None) -> pa.Table:
+    """Rows of one shard that count, as `scan` gives them."""
+    return _shard_rows(store, key, columns, store.in_force())
+
+
 def read(store: ShardStore, columns: Sequence[str] | None = None) -> pa.Table:
     """All rows that count, as one Arrow table. See `scan`."""
     tables = list(scan(store, columns))

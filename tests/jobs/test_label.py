@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 from jobs.cli import run as locum
 from jobs.distill import distil
 from jobs.judged import judged, open_student, targets_of
-from jobs.label import LabelOptions, LabelReport, label, read_policy
+from jobs.label import LabelOptions, LabelReport, label
+from jobs.label_inputs import read_policy
 from pipeline.models.weights import fetch
 from pipeline.runner import RunSettings
 from pipeline.select.budget import price_of
@@ -23,6 +25,7 @@ from pipeline.select.policies import policy_of
 from pipeline.select.scores import deferral
 from pipeline.select.simulate import Simulation
 from pipeline.store.read import read
+from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import verify
 from pipeline.tasks.label import LabelTask
 from schemas.errors import SettingsError
@@ -255,7 +258,6 @@ def test_damaged_videos_are_quarantined_and_the_others_labelled(trained: Path, t
         ({"frames": "0" * 32}, "the student's view differ"),
         ({"targets": "0" * 32}, "targets differ"),
         ({"classes": CLASSES[::-1]}, "classes differ"),
-        ({"policy": PolicySpec(kind="budget", share=0.2)}, "decides on a video by all the others"),
     ],
 )
 def test_a_policy_of_something_else_is_refused(
@@ -311,3 +313,104 @@ def test_as_a_command_on_ray(trained: Path, tmp_path: Path, capsys: pytest.Captu
     assert table["top1"].to_pylist() == here.labels.table["top1"].to_pylist()
     assert locum(argv) == 0
     assert "the teacher was asked about 18 of" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- an exact budget
+
+
+def deferred(report: LabelReport) -> set[tuple[str, int]]:
+    rows = read(report.store, ["video_id", "start_us", "deferred"]).to_pylist()
+    return {(r["video_id"], r["start_us"]) for r in rows if r["deferred"]}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.37, 1.0])
+def test_a_budget_is_met_exactly_and_as_the_simulator_says(
+    trained: Path, tmp_path: Path, share: float
+) -> None:
+    name = add_policy(trained, PolicySpec(kind="budget", share=share, score="entropy"), name=f"b{share}")
+    report = run(trained, tmp_path, name)
+    assert report.complete and verify(report.store).clean and report.scores is not None
+    assert verify(report.scores.store).clean
+    rows = read(report.store)
+    assert rows["deferred"].to_numpy().sum() == math.floor(share * len(rows)) == len(deferred(report))
+    assert rows["teacher_logits"].null_count == len(rows) - len(deferred(report))
+    assert rows["student_logits"].null_count == 0
+    # The same clips as a budget over all that the student said.
+    order = np.lexsort((rows["start_us"], rows["video_id"], -rows["score"].to_numpy()))
+    wanted = {
+        (rows["video_id"][i].as_py(), rows["start_us"][i].as_py())
+        for i in order[: len(deferred(report))].tolist()
+    }
+    assert deferred(report) == wanted
+    if share == 1.0:
+        dense = run(trained, tmp_path, add_policy(trained, PolicySpec(kind="dense"), name="all-of-them"))
+        assert report.labels.table["top1"].equals(dense.labels.table["top1"])
+
+
+def test_a_budget_of_a_grown_archive_leaves_what_was_chosen(trained: Path, tmp_path: Path) -> None:
+    name = add_policy(trained, PolicySpec(kind="budget", share=0.3, score="msp"), name="grown")
+    lines = (trained / "archive" / "m.csv").read_text().splitlines()
+    part = trained / "archive" / "part.csv"
+    part.write_text("\n".join(lines[:10]) + "\n")
+    options = LabelOptions(num_threads=1, shard_clips=6)
+    first = label(str(part), str(tmp_path), student_in(trained), name, options)
+    before, count = deferred(first), first.counts.rows
+    assert len(before) == math.floor(0.3 * count) > 0
+    second = run(trained, tmp_path, name)
+    assert second.store.url == first.store.url and second.counts.rows > count
+    assert before < deferred(second) and verify(second.store).clean
+    new = second.counts.rows - count
+    assert len(deferred(second)) == math.floor(0.3 * count) + math.floor(0.3 * new)
+    again = run(trained, tmp_path, name)
+    assert again.complete and again.summary.shards == 0 and deferred(again) == deferred(second)
+
+
+def test_a_budget_that_is_interrupted_ends_at_the_same_labels(trained: Path, tmp_path: Path) -> None:
+    name = add_policy(trained, PolicySpec(kind="budget", share=0.4, score="margin"), name="killed")
+    whole = run(trained, tmp_path / "whole", name)
+    none = run(trained, tmp_path / "parts", name, settings=RunSettings(max_seconds=0.0))
+    assert not none.complete and none.counts.rows == 0
+    stops = 0
+    for stop_after in range(1, 30):
+        calls = 0
+
+        def stop(_: object, most: int = stop_after) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == most:
+                raise KeyboardInterrupt
+
+        given = LabelOptions(num_threads=1, shard_clips=12)
+        try:
+            report = label(
+                str(trained / "archive" / "m.csv"),
+                str(tmp_path / "parts"),
+                student_in(trained),
+                name,
+                given,
+                on_progress=stop,
+            )
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops > 3 and report.complete and verify(report.store).clean
+    keep = [n for n in read(whole.store).column_names if not n.endswith("_ms")]
+    assert read(report.store, keep).equals(read(whole.store, keep))
+    assert report.labels.table["top1"].equals(whole.labels.table["top1"])
+
+
+def test_a_budget_as_a_command_on_ray(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = add_policy(trained, PolicySpec(kind="budget", share=0.25, score="msp"), name="on-ray")
+    argv = ["label", str(trained / "archive" / "m.csv"), "-o", str(tmp_path), "--policy", name]
+    assert (
+        locum([*argv, "--student", student_in(trained), "--workers", "1", "-q", "--audit-share", "0.3"]) == 0
+    )
+    here = run(trained, tmp_path / "here", name, audit_share=0.3)
+    (store,) = (p for p in tmp_path.glob("labels-*") if not p.name.startswith("labels-scores"))
+    keep = [n for n in read(here.store).column_names if not n.endswith("_ms")]
+    assert read(ShardStore.open(str(store)), keep).equals(read(here.store, keep))
+    said = capsys.readouterr().out
+    assert f"asked about {len(deferred(here))} of {here.counts.rows} clips" in said
+    assert here.labels.to_json()["audited_videos"] > 0
