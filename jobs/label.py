@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from jobs.audit import Audit, audit
 from jobs.index import IndexReport, catalog, index
 from jobs.judged import open_student
 from jobs.label_budget import choices, score_spec
@@ -47,12 +48,15 @@ log = logging.getLogger("locum.label")
 
 @dataclass(frozen=True)
 class LabelOptions:
-    """How to run. The audit's share and seed are part of what is asked; the rest changes no answer beyond rounding."""
+    """How to run. The audit's share and seed are part of what is asked; the rest changes no answer beyond rounding.
+
+    ``max_disagreement`` is what audits are tested against, the certificate's where not given."""
 
     name: str = "labels"
     targets: str | None = None
     audit_share: float = 0.0
     audit_seed: int = 0
+    max_disagreement: float | None = None
     limit: int | None = None
     batch_size: int | None = None
     decodings: Literal[1, 2] | None = None
@@ -75,6 +79,7 @@ class LabelReport:
     counts: StoreCounts
     labels: VideoLabels
     decodings: Decodings
+    audit: Audit
     scores: LabelReport | None = None
     """The pass before, of a policy that takes two."""
 
@@ -102,6 +107,7 @@ class LabelReport:
             "pending_shards": c.pending_shards,
             "decodings": str(self.decodings),
             "labelled": self.labels.to_json(),
+            "audit": self.audit.to_json(),
             "this_run": {"new_videos": self.added.new_videos, **self.summary.to_json()},
             **({} if self.scores is None else {"scores": self.scores.to_json()}),
         }
@@ -198,7 +204,10 @@ class _Passes:
         if summary.shards or summary.lost_races:
             write_quarantine(store)
         labels = write_video_labels(store, video_labels(store))
-        return LabelReport(store, document, self.indexed, added, summary, count(store), labels, decodings)
+        found = audit(store, labels.table, document, options.max_disagreement)
+        return LabelReport(
+            store, document, self.indexed, added, summary, count(store), labels, decodings, found
+        )
 
 
 def _decodings(

@@ -19,6 +19,7 @@ def label(
     targets: str | None = None,
     audit_share: float = 0.0,
     audit_seed: int = 0,
+    max_disagreement: float | None = None,
     name: str = "labels",
     limit: int | None = None,
     max_hours: float | None = None,
@@ -56,6 +57,9 @@ def label(
         Ask the teacher about all clips of this share of videos, drawn at random, to see how often the labels agree.
     audit_seed
         Of that draw.
+    max_disagreement
+        Alarm when audits say that more than this share of videos disagrees with the dense teacher; what the policy's
+        certificate says where not given.
     name
         First part of the store's folder name.
     limit
@@ -100,6 +104,10 @@ def label(
     at_least("--max-attempts", max_attempts, 1)
     if not 0 <= audit_share <= 1:
         raise SettingsError(f"--audit-share is a share of the videos, 0 to 1: {audit_share}")
+    if max_disagreement is not None and not 0 < max_disagreement < 1:
+        raise SettingsError(
+            f"--max-disagreement is a share of the videos, between 0 and 1: {max_disagreement}"
+        )
     for flag, given in (
         ("--batch-size", batch_size),
         ("--limit", limit),
@@ -113,6 +121,7 @@ def label(
         targets=targets,
         audit_share=audit_share,
         audit_seed=audit_seed,
+        max_disagreement=max_disagreement,
         limit=limit,
         batch_size=batch_size,
         decodings=decodings,
@@ -162,10 +171,17 @@ def _text(body: dict[str, Any]) -> str:
     ]
     if found["accuracy"] is not None:
         lines.append(f"{found['accuracy']:.4f} of {found['labelled_videos']} videos with a label got it")
-    if found["audit_agreement"] is not None:
+    if (checked := body["audit"])["videos"]:
         lines.append(
-            f"audit: {found['audit_agreement']:.4f} of {found['audited_videos']} videos have the dense teacher's label"
+            f"audit: {checked['disagreements']} of {checked['videos']} videos have another label than the dense "
+            f"teacher's; with 95 % confidence at most {checked['at_most']:.1%} of groups' do"
         )
+        if (drift := checked["drift"]) is not None and drift["alarm"]:
+            lines.append(
+                f"ALARM: audits say that more than {drift['alpha']:g} of videos disagree with the dense teacher "
+                f"(after {drift['alarm_at']} groups; such an alarm is false with a chance of {drift['delta']:g} at "
+                "most): what is labelled is unlike what was calibrated on. Calibrate anew on such videos"
+            )
     if (certificate := body["certificate"]) is not None:
         lines.append(
             f"guaranteed with confidence {1 - certificate['delta']:g}: at most {certificate['alpha']:g} of videos like "

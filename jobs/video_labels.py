@@ -70,7 +70,6 @@ class VideoLabels:
         known = pa.array([c in self.spec.classes for c in classes], pa.bool_())
         t = t.set_column(t.column_names.index("label"), "label", pa.array(classes, pa.string()))
         judged = t.filter(pc.and_(known, pc.is_valid(t["top1_name"])))
-        audited = t.filter(pc.is_valid(t["audit_top1"]))
         clips = pc.sum(t["clips"]).as_py() or 0
         return {
             "videos": t.num_rows,
@@ -83,8 +82,6 @@ class VideoLabels:
             "teacher_s": round(pc.sum(t["teacher_s"]).as_py() or 0.0, 3),
             "labelled_videos": judged.num_rows,
             "accuracy": _share(pc.equal(judged["label"], judged["top1_name"])),
-            "audited_videos": audited.num_rows,
-            "audit_agreement": _share(pc.equal(audited["top1"], audited["audit_top1"])),
         }
 
 

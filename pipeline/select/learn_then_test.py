@@ -37,6 +37,18 @@ def p_value(losses: int, groups: int, alpha: float) -> float:
     return min(1.0, math.exp(top) * float(np.exp(log_terms - top).sum()))
 
 
+def upper_bound(losses: int, groups: int, delta: float) -> float:
+    """The least risk under which so few losses have a chance of ``delta`` or less: the true one is below it with
+    confidence ``1 - delta`` (Clopper and Pearson 1934). 1 where all are losses, or there is no group."""
+    if not groups or losses == groups:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if p_value(losses, groups, middle) > delta else (low, middle)
+    return high
+
+
 def groups_needed(alpha: float, delta: float, risk: float = 0.0) -> int | None:
     """The least number of groups with which a member of this true ``risk`` would be certified if it had just that share
     of losses, rounded up; None where no number would do."""

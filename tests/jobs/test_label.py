@@ -221,10 +221,14 @@ def test_audits_ask_about_whole_videos_and_change_no_label(trained: Path, tmp_pa
     labels = [r.labels.table["top1"].to_pylist() for r in (plain, audited, some)]
     assert labels[0] == labels[1] == labels[2]
     assert audited.labels.table["audit_top1"].to_pylist() == dense.labels.table["top1"].to_pylist()
-    assert 0 < some.labels.to_json()["audited_videos"] < audited.labels.to_json()["audited_videos"] == 18
-    assert plain.labels.to_json()["audit_agreement"] is None
+    assert 0 < some.audit.videos < audited.audit.videos == 18
+    assert plain.audit.to_json()["disagreement"] is None and plain.audit.to_json()["at_most"] is None
     same = np.mean([a == b for a, b in zip(labels[1], dense.labels.table["top1"].to_pylist(), strict=True)])
-    assert audited.labels.to_json()["audit_agreement"] == pytest.approx(same)
+    assert audited.audit.to_json()["disagreement"] == pytest.approx(1 - same)
+    assert audited.audit.groups == 18 and audited.audit.drift is None
+    tested = run(trained, tmp_path / "all", policy, audit_share=1.0, max_disagreement=0.01).audit.drift
+    assert tested is not None and (tested.groups, tested.losses) == (18, round(18 * (1 - same)))
+    assert tested.alarm == (tested.e_value >= 20)
     fewer = read(plain.store)["teacher_logits"].null_count
     assert (
         fewer
@@ -413,4 +417,4 @@ def test_a_budget_as_a_command_on_ray(
     assert read(ShardStore.open(str(store)), keep).equals(read(here.store, keep))
     said = capsys.readouterr().out
     assert f"asked about {len(deferred(here))} of {here.counts.rows} clips" in said
-    assert here.labels.to_json()["audited_videos"] > 0
+    assert here.audit.videos > 0

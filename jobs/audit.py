@@ -1,0 +1,105 @@
+"""What audits say: how often labels agree with the dense teacher's, and whether that is still what was promised.
+
+One audited video of each group counts, drawn by the hash of its id; groups stand in the order in which they were
+planned, and by that hash, so that what is added comes after what was looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.draws import draws_of
+from pipeline.known import hash_text
+from pipeline.select.drift import Drift, drift
+from pipeline.select.learn_then_test import upper_bound
+from pipeline.store.shard_store import ShardStore
+from schemas.arrays import I64
+from schemas.policy import PolicyDocument
+
+_SALT = 0xA1A2
+DELTA = 0.05
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Videos about all of whose clips the teacher was asked, and one of each group: with confidence ``1 - DELTA`` the
+    rate of disagreement is ``at_most`` so much. ``drift`` where a rate is promised or given."""
+
+    videos: int
+    disagreements: int
+    groups: int
+    losses: int
+    at_most: float
+    drift: Drift | None
+
+    def to_json(self) -> dict[str, Any]:
+        found = self.drift
+        return {
+            "videos": self.videos,
+            "disagreements": self.disagreements,
+            "disagreement": self.disagreements / self.videos if self.videos else None,
+            "groups": self.groups,
+            "losses": self.losses,
+            "at_most": self.at_most if self.videos else None,
+            "drift": None
+            if found is None
+            else {
+                "alpha": found.alpha,
+                "delta": found.delta,
+                "e_value": found.e_value,
+                "alarm": found.alarm,
+                "alarm_at": found.alarm_at,
+            },
+        }
+
+
+def audit(
+    store: ShardStore, labels: pa.Table, document: PolicyDocument, max_disagreement: float | None = None
+) -> Audit:
+    """Of the labels of videos (`jobs.video_labels.VIDEO_LABELS_SCHEMA`) of a store. Tested is ``max_disagreement``, or
+    what the policy's certificate promises; nothing where neither is there."""
+    done = labels.filter(pc.and_(pc.is_valid(labels["audit_top1"]), pc.is_valid(labels["top1"])))
+    losses_V = pc.not_equal(done["top1"], done["audit_top1"]).to_numpy()
+    losses_G = losses_V[_one_a_group(store, done)]
+    certificate = document.certificate
+    alpha = max_disagreement or (certificate.alpha if certificate is not None else None)
+    found = None
+    if alpha is not None:
+        found = drift(losses_G, alpha, DELTA if certificate is None else certificate.delta)
+    losses, groups = int(losses_G.sum()), len(losses_G)
+    at_most = upper_bound(losses, groups, DELTA)
+    return Audit(len(losses_V), int(losses_V.sum()), groups, losses, at_most, found)
+
+
+def _one_a_group(store: ShardStore, done: pa.Table) -> I64:
+    """Rows of one video of each group, in order."""
+    draw_V = draws_of(hash_text(done["video_id"].combine_chunks()), _SALT)
+    group_V = pc.coalesce(
+        pc.binary_join_element_wise("group", done["group"], ":"),
+        pc.binary_join_element_wise("video", done["video_id"], ":"),
+    ).to_pylist()
+    generation_V = _generations(store, done["video_id"])
+    order_V = np.lexsort((draw_V, generation_V))
+    seen: set[str] = set()
+    rows = []
+    for i in order_V.tolist():
+        if group_V[i] not in seen:
+            seen.add(group_V[i])
+            rows.append(i)
+    return np.array(rows, np.int64)
+
+
+def _generations(store: ShardStore, ids: pa.ChunkedArray) -> I64:
+    """The generation in which each video was first planned; (V,)."""
+    wanted = ids.combine_chunks()
+    out = np.zeros(len(wanted), np.int64)
+    for plan in reversed(store.plans()):
+        for batch in plan.batches(["video_id"]):
+            at = pc.index_in(wanted, value_set=batch["video_id"])
+            out[pc.is_valid(at).to_numpy(zero_copy_only=False)] = plan.generation
+    return out
