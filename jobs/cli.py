@@ -42,6 +42,7 @@ COMMANDS = {
     ),
     "simulate": ("jobs.select_commands:simulate", "What every policy would have cost and got right."),
     "label": ("jobs.label_command:label", "Label videos by student and teacher, as a policy says."),
+    "export": ("jobs.export_command:export", "Turn labels into CSV, label tools' formats or subtitles."),
     "status": ("jobs.store_commands:status", "What a store holds and what is pending."),
     "failures": ("jobs.store_commands:failures", "List the videos that could not be read, or only in part."),
     "retry": ("jobs.store_commands:retry", "Plan failed videos anew; the next run computes them."),

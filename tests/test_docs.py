@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,23 @@ def test_students_page_runs(scratch: Path) -> None:
     (student,) = out.glob("student-*")
     (code,) = blocks("docs/students.md", "python")
     subprocess.run([sys.executable, "-c", code], cwd=student, check=True)
+
+
+@pytest.mark.slow
+def test_exporting_page_runs(tmp_path: Path) -> None:
+    """Over labels that nobody computed: exports ask for no model and no video."""
+    from tests.jobs.labelling import EVERY_KIND, make_labels
+
+    moved = [{"uris": [f"{tmp_path}/videos/{number}.mp4"]} for number in range(len(EVERY_KIND))]
+    videos = [replace(made, plan=plan) for made, plan in zip(EVERY_KIND.values(), moved, strict=True)]
+    make_labels(tmp_path / "out", videos)
+    (script,) = blocks("docs/exporting.md", "sh")
+    done = subprocess.run(
+        ["bash", "-ec", script], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = {path.name for path in tmp_path.iterdir()} - {"out"}
+    assert made == {"labels.csv", "labels.jsonl", "label-studio", "cvat", "fiftyone", "subtitles"}
 
 
 @pytest.mark.slow

@@ -1,0 +1,171 @@
+"""Export: a finished label store as what people and their tools read.
+
+    label store  ->  labelled videos  ->  URIs as they may be shown  ->  order, limit  ->  segments  ->  files
+
+No model is run and no video is opened. What a format looks like is the business of `pipeline.exports`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jobs.export_output import write_files
+from jobs.labelled import class_names_of, labelled_videos, with_segments
+from pipeline.exports.document import Export, Row
+from pipeline.exports.formats import FORMATS, Format
+from pipeline.exports.uris import Prefix, parse_prefix, rewritten, without_secrets
+from pipeline.labelled import LabelledVideo
+from pipeline.review import KINDS, in_order
+from pipeline.store.kinds import LABELS
+from pipeline.store.shard_store import ShardStore
+from pipeline.store.verify import StoreCounts, count
+from schemas.errors import SettingsError
+from schemas.export import OrderName
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is exported of a store, and how. ``uri_prefixes`` are of the form OLD=NEW; with ``unfinished`` a store may
+    have pending clips, of which nothing is exported."""
+
+    order: OrderName = "review"
+    limit: int | None = None
+    uri_prefixes: tuple[str, ...] = ()
+    overwrite: bool = False
+    unfinished: bool = False
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written. ``kinds`` counts the exported videos by why they should be looked at; ``left_out`` those that a
+    format cannot hold, for nothing of them could be read; ``more`` those beyond the limit."""
+
+    store: str
+    format: str
+    out: str
+    files: int
+    videos: int
+    kinds: dict[str, int]
+    left_out: int
+    more: int
+    pending_clips: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "store": self.store,
+            "format": self.format,
+            "out": self.out,
+            "files": self.files,
+            "videos": self.videos,
+            "review": self.kinds,
+            "left_out": self.left_out,
+            "more": self.more,
+            "pending_clips": self.pending_clips,
+        }
+
+
+def export(labels: str, format_name: str, out: str, options: ExportOptions = ExportOptions()) -> ExportReport:
+    """Write the label store at ``labels`` to the file or folder ``out``.
+
+    Raises
+    ------
+    SettingsError
+        If it is no label store, is not finished, or its URIs are none that the format's tool could show; if there is no
+        such format, or a file is there already. Nothing was written.
+    """
+    if format_name not in FORMATS:
+        raise SettingsError(f"there is no format {format_name!r}: {', '.join(FORMATS)}")
+    chosen = FORMATS[format_name]
+    prefixes = [parse_prefix(text) for text in options.uri_prefixes]
+    store = _open_labels(labels)
+    pending = _pending_clips(store, count(store), options)
+    known = labelled_videos(store)
+    videos = [v for v in known if v.readable or not chosen.readable_only]
+    ordered = in_order(_shown(videos, prefixes, chosen, format_name), options.order)
+    rows = ordered[: options.limit]
+    segmented = with_segments(store, [video for video, _ in rows])
+    whole = Export(
+        source=store.url.rsplit("/", 1)[-1],
+        classes=class_names_of(store),
+        rows=tuple(Row(video, review) for video, (_, review) in zip(segmented, rows, strict=True)),
+    )
+    files = list(chosen.files(whole))
+    place = write_files(out, files, one_file=chosen.one_file, overwrite=options.overwrite)
+    kinds = Counter(review.kind for _, review in rows)
+    return ExportReport(
+        store=store.url,
+        format=format_name,
+        out=place,
+        files=len(files),
+        videos=len(rows),
+        kinds={kind: kinds[kind] for kind in KINDS if kinds[kind]},
+        left_out=len(known) - len(videos),
+        more=len(ordered) - len(rows),
+        pending_clips=pending,
+    )
+
+
+def _open_labels(url: str) -> ShardStore:
+    store = ShardStore.open(url)
+    if store.kind.name != LABELS.name:
+        raise SettingsError(
+            f"{store.url} is a store of {store.kind.name}: one of {LABELS.name}, made by `locum label`, is wanted"
+        )
+    return store
+
+
+def _pending_clips(store: ShardStore, counts: StoreCounts, options: ExportOptions) -> int:
+    """How many clips are pending. Raises SettingsError where some are and that was not allowed."""
+    pending = counts.planned - counts.rows - counts.quarantined_rows - counts.tombstoned_rows
+    if not counts.planned:
+        raise SettingsError(f"{store.url} holds no videos yet: run `locum label`")
+    if not counts.complete and not options.unfinished:
+        raise SettingsError(
+            f"{store.url} is not finished: {pending} of {counts.planned} clips, in {counts.pending_shards} shards, are "
+            "pending. Run the same `locum label` again, or export what is there with --unfinished"
+        )
+    return pending
+
+
+def _shown(
+    videos: Sequence[LabelledVideo], prefixes: Sequence[Prefix], chosen: Format, format_name: str
+) -> list[LabelledVideo]:
+    """The videos with URIs as they may be shown.
+
+    Raises
+    ------
+    SettingsError
+        If a prefix is that of no URI, or the format's tool could not get at one; a URI that was rewritten is taken for
+        what its tool understands.
+    """
+    shown, used, unreachable = [], set(), []
+    for video in videos:
+        uri, prefix = rewritten(without_secrets(video.uri), prefixes)
+        if prefix is not None:
+            used.add(prefix)
+        elif not _reachable(uri, chosen):
+            unreachable.append(uri)
+        shown.append(replace(video, uri=uri))
+    if unused := [p for p in prefixes if p not in used]:
+        there = f"; one is {without_secrets(videos[0].uri)}" if videos else ""
+        raise SettingsError(f"--uri-prefix {unused[0].old}=...: no URI begins so{there}")
+    if unreachable:
+        wanted, example = {
+            "url": ("URLs (http:// or https://)", "https://host/"),
+            "path": ("paths on its own disk", "/folder/"),
+        }[chosen.plays or "url"]
+        raise SettingsError(
+            f"{format_name} wants {wanted}, and {len(unreachable)} of {len(videos)} videos have none, as "
+            f"{unreachable[0]}: say where they are, as in --uri-prefix {posixpath.dirname(unreachable[0])}/={example}"
+        )
+    return shown
+
+
+def _reachable(uri: str, chosen: Format) -> bool:
+    if chosen.plays == "url":
+        return uri.startswith(("http://", "https://"))
+    return chosen.plays is None or "://" not in uri

@@ -1,0 +1,157 @@
+"""Labelled videos from a label store: what both models said, what plans and footers tell of the files, and segments.
+
+Clips are scanned shard by shard. What is kept is a few numbers a video, and segments of those videos alone for which
+they are asked. A store that others write to meanwhile is read as it is at each step.
+
+Shapes: M clips that both were asked about, V videos, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.video_labels import video_labels
+from pipeline.columns import matrix
+from pipeline.labelled import LabelledVideo, Scored, class_name, class_names
+from pipeline.segments import ClipWord, Segment, segments_of
+from pipeline.store.read import failures, scan
+from pipeline.store.shard_store import ShardStore
+from pipeline.uncertainty import softmax
+from schemas.labels import TEACHER, LabelSpec
+from schemas.shard import Failure
+
+_BOTH = ["video_id", "student_logits", "teacher_logits"]
+_WORDS = ["video_id", "start_us", "end_us", "answered_by", "top1", "confidence", "damaged"]
+_FILES = ["video_id", "uris", "start_us", "end_us", "duration_us", "width", "height", "fps", "label"]
+
+
+def labelled_videos(store: ShardStore) -> list[LabelledVideo]:
+    """Every video that has rows or failed, without its segments, in no order."""
+    spec = LabelSpec(**store.document.spec)
+    said = {row["video_id"]: row for row in video_labels(store).to_pylist()}
+    failed: dict[str, list[Failure]] = {}
+    for _, failure in failures(store):
+        failed.setdefault(failure.video_id, []).append(failure)
+    files = _files(store, said.keys() | failed.keys())
+    both = _words_of_both(store, spec)
+    amended = store.in_force().amendments.metadata
+    videos = []
+    for video_id in sorted(said.keys() | failed.keys()):
+        about = files.get(video_id, {})
+        if video_id in amended:
+            about = {**about, "uri": amended[video_id].uri, "label": amended[video_id].label}
+        videos.append(
+            _video(spec, video_id, said.get(video_id), about, failed.get(video_id, []), both.get(video_id))
+        )
+    return videos
+
+
+def with_segments(store: ShardStore, videos: Sequence[LabelledVideo]) -> list[LabelledVideo]:
+    """The same videos, in the same order, with their segments."""
+    wanted = {video.video_id for video in videos}
+    found: dict[str, tuple[Segment, ...]] = {}
+    for table in scan(store, _WORDS):
+        mine = table.filter(pc.is_in(table["video_id"], value_set=pa.array(sorted(wanted), pa.string())))
+        for video_id, rows in groupby(mine.to_pylist(), key=lambda row: row["video_id"]):
+            found[video_id] = segments_of(_clip_word(row) for row in rows)
+    return [replace(video, segments=found.get(video.video_id, ())) for video in videos]
+
+
+def class_names_of(store: ShardStore) -> tuple[str, ...]:
+    """Names of all classes of a label store."""
+    spec = LabelSpec(**store.document.spec)
+    return class_names(spec.classes, spec.teacher.teacher.num_classes or 0)
+
+
+def _video(
+    spec: LabelSpec,
+    video_id: str,
+    said: Mapping[str, Any] | None,
+    about: Mapping[str, Any],
+    failed: Sequence[Failure],
+    both: tuple[int, int] | None,
+) -> LabelledVideo:
+    label = about.get("label")
+    meant = None if label is None else spec.label_map.get(label, label)
+    video = LabelledVideo(
+        uri=about.get("uri") or (failed[0].uri if failed else ""),
+        video_id=video_id,
+        start_us=about.get("start_us"),
+        end_us=about.get("end_us"),
+        duration_us=about.get("duration_us") or 0,
+        width=about.get("width") or 0,
+        height=about.get("height") or 0,
+        fps=about.get("fps") or 0.0,
+        label=label,
+        label_class=meant if meant in spec.classes else None,
+        student=None if both is None else class_name(spec.classes, both[0]),
+        teacher=None if both is None else class_name(spec.classes, both[1]),
+        missing=sum(f.missing_rows for f in failed),
+        failure=f"{failed[-1].stage}: {failed[-1].error}" if failed else None,
+    )
+    if said is None:
+        return video
+    ranked = zip(said["topk"] or (), said["topk_probability"] or (), strict=True)
+    audit = said["audit_top1"]
+    return replace(
+        video,
+        uri=said["uri"] or video.uri,
+        ranked=tuple(Scored(class_name(spec.classes, k), p) for k, p in ranked),
+        audit=None if audit is None else class_name(spec.classes, audit),
+        clips=said["clips"],
+        deferred=said["deferred"],
+        damaged=said["damaged"],
+    )
+
+
+def _files(store: ShardStore, ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """What the plans tell of some videos' files; of several generations that tell of one, the last."""
+    found: dict[str, dict[str, Any]] = {}
+    for plan in store.plans():
+        for batch in plan.batches(_FILES):
+            for row in batch.to_pylist():
+                if row["video_id"] in ids and row["uris"]:
+                    uris = row.pop("uris")
+                    found[row["video_id"]] = {**row, "uri": uris[0]}
+    return found
+
+
+def _words_of_both(store: ShardStore, spec: LabelSpec) -> dict[str, tuple[int, int]]:
+    """What student and teacher say of a video, each by its mean probability over the clips that both were asked about;
+    only of videos with such clips. The student is at its temperature, the teacher as the dense one is."""
+    found: dict[str, tuple[int, int]] = {}
+    for table in scan(store, _BOTH):
+        asked = pc.and_(pc.is_valid(table["student_logits"]), pc.is_valid(table["teacher_logits"]))
+        mine = table.filter(asked).combine_chunks()
+        if not mine.num_rows:
+            continue
+        ids, video_M = np.unique(np.array(mine["video_id"].to_pylist()), return_inverse=True)
+        tempered = (matrix(mine["student_logits"]) / spec.student_temperature).astype(np.float32)
+        firsts = [_first_of_mean(p, video_M, len(ids)) for p in (tempered, matrix(mine["teacher_logits"]))]
+        found.update(zip(ids.tolist(), zip(*firsts, strict=True), strict=True))
+    return found
+
+
+def _first_of_mean(logits_MK: np.ndarray, video_M: np.ndarray, num_videos: int) -> list[int]:
+    total_VK = np.zeros((num_videos, logits_MK.shape[1]))
+    np.add.at(total_VK, video_M, softmax(logits_MK))
+    firsts: list[int] = total_VK.argmax(axis=1).tolist()
+    return firsts
+
+
+def _clip_word(row: Mapping[str, Any]) -> ClipWord:
+    return ClipWord(
+        start_us=row["start_us"],
+        end_us=row["end_us"],
+        top1=row["top1"],
+        confidence=row["confidence"] if row["confidence"] is not None else 0.0,
+        by_teacher=row["answered_by"] == TEACHER,
+        damaged=row["damaged"],
+    )
