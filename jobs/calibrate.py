@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from jobs.costs import costs_of
 from jobs.judged import StudentFolder, judged, open_student, targets_of, temperatures
 from pipeline.known import videos_in_force
 from pipeline.models.weights import fetch
@@ -34,7 +35,7 @@ from schemas.errors import RetryableError, SettingsError
 from schemas.policy import (
     AggregationName,
     Certificate,
-    CostSpec,
+    CostFlags,
     Expected,
     PolicyDocument,
     PolicyKind,
@@ -67,7 +68,7 @@ class CalibrateOptions:
     aggregation: AggregationName = "replace-mean"
     name: str | None = None
     targets: str | None = None
-    costs: CostSpec = field(default_factory=CostSpec)
+    costs: CostFlags = field(default_factory=CostFlags)
     seed: int = 0
 
 
@@ -103,7 +104,8 @@ def calibrate(
     calibration = judged(student, "calibration", targets)
     temps = temperatures(student, calibration)
     choosing = _to_choose_on(student, calibration, targets).tempered(*temps)
-    sim = Simulation(choosing.known(), options.costs, seed=options.seed)
+    costs = costs_of(options.costs, student, targets)
+    sim = Simulation(choosing.known(), costs, seed=options.seed)
     bases = bases_of(options.kinds, options.scores)
     certificate = None
     if wish.max_disagreement is not None:
@@ -123,7 +125,7 @@ def calibrate(
         student_temperature=temps[0],
         teacher_temperature=temps[1],
         wish=wish,
-        costs=options.costs,
+        costs=costs,
         expected=_expected(sim, chosen.outcome),
         certificate=certificate,
         made_at=now(),

@@ -27,6 +27,7 @@ from pipeline.uncertainty import softmax
 from schemas.labels import TEACHER, LabelSpec
 from schemas.shard import Failure
 
+_BATCH_ROWS = 4096
 _BOTH = ["video_id", "student_logits", "teacher_logits"]
 _WORDS = ["video_id", "start_us", "end_us", "answered_by", "top1", "confidence", "damaged"]
 _FILES = ["video_id", "uris", "start_us", "end_us", "duration_us", "width", "height", "fps", "label"]
@@ -35,22 +36,27 @@ _FILES = ["video_id", "uris", "start_us", "end_us", "duration_us", "width", "hei
 def labelled_videos(store: ShardStore) -> list[LabelledVideo]:
     """Every video that has rows or failed, without its segments, in no order."""
     spec = LabelSpec(**store.document.spec)
-    said = {row["video_id"]: row for row in video_labels(store).to_pylist()}
+    said = video_labels(store)
     failed: dict[str, list[Failure]] = {}
     for _, failure in failures(store):
         failed.setdefault(failure.video_id, []).append(failure)
-    files = _files(store, said.keys() | failed.keys())
+    ids = {*said["video_id"].to_pylist(), *failed}
+    files = _files(store, ids)
     both = _words_of_both(store, spec)
-    amended = store.in_force().amendments.metadata
-    videos = []
-    for video_id in sorted(said.keys() | failed.keys()):
-        about = files.get(video_id, {})
-        if video_id in amended:
-            about = {**about, "uri": amended[video_id].uri, "label": amended[video_id].label}
-        videos.append(
-            _video(spec, video_id, said.get(video_id), about, failed.get(video_id, []), both.get(video_id))
+
+    def video(video_id: str, row: Mapping[str, Any] | None) -> LabelledVideo:
+        return _video(
+            spec,
+            video_id,
+            row,
+            files.pop(video_id, {}),
+            failed.pop(video_id, []),
+            both.pop(video_id, None),
         )
-    return videos
+
+    batches = said.to_batches(max_chunksize=_BATCH_ROWS)
+    videos = [video(row["video_id"], row) for batch in batches for row in batch.to_pylist()]
+    return videos + [video(video_id, None) for video_id in list(failed)]
 
 
 def with_segments(store: ShardStore, videos: Sequence[LabelledVideo]) -> list[LabelledVideo]:
@@ -112,14 +118,17 @@ def _video(
 
 
 def _files(store: ShardStore, ids: Collection[str]) -> dict[str, dict[str, Any]]:
-    """What the plans tell of some videos' files; of several generations that tell of one, the last."""
+    """What the plans tell of some videos and their files; of several generations that tell of one, the last."""
     found: dict[str, dict[str, Any]] = {}
     for plan in store.plans():
         for batch in plan.batches(_FILES):
             for row in batch.to_pylist():
                 if row["video_id"] in ids and row["uris"]:
-                    uris = row.pop("uris")
-                    found[row["video_id"]] = {**row, "uri": uris[0]}
+                    row["uri"] = row.pop("uris")[0]
+                    found[row["video_id"]] = row
+    for video_id, said in store.in_force().amendments.metadata.items():
+        if video_id in found:
+            found[video_id] |= {"uri": said.uri, "label": said.label}
     return found
 
 

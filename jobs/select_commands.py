@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from jobs.commands import Json, at_least
 from schemas.errors import EXIT_OK, SettingsError
-from schemas.policy import AGGREGATIONS, SCORES, AggregationName, CostSpec, PolicyKind, ScoreName, Wish
+from schemas.policy import AGGREGATIONS, SCORES, AggregationName, CostFlags, PolicyKind, ScoreName, Wish
 
 if TYPE_CHECKING:
     from jobs.calibrate import CalibrateReport
@@ -23,7 +23,7 @@ def simulate(
     *students: str,
     split: str = "test",
     targets: str | None = None,
-    costs: CostSpec = CostSpec(),
+    costs: CostFlags = CostFlags(),
     scores: Annotated[tuple[ScoreName, ...], Words] = (),
     aggregations: Annotated[tuple[AggregationName, ...], Words] = (),
     draws: int = 1000,
@@ -44,7 +44,7 @@ def simulate(
     targets
         Folder or URL of the target store, where it has moved.
     costs
-        What things cost.
+        What things cost, where it is not to be measured.
     scores
         What says how much a clip wants the teacher; all where not given.
     aggregations
@@ -98,7 +98,7 @@ def calibrate(
     aggregation: AggregationName = "replace-mean",
     name: str | None = None,
     targets: str | None = None,
-    costs: CostSpec = CostSpec(),
+    costs: CostFlags = CostFlags(),
     seed: int = 0,
     as_json: Json = False,
     config: str | None = None,
@@ -130,7 +130,7 @@ def calibrate(
     targets
         Folder or URL of the target store, where it has moved.
     costs
-        What things cost.
+        What things cost, where it is not to be measured.
     seed
         Of the video that is drawn from each group.
     as_json
@@ -201,11 +201,13 @@ COST_STEPS = (0.1, 0.25, 0.4, 0.6)
 def _frontier_text(report: SimulateReport) -> str:
     about, labelled = report.about, report.about["labelled_videos"] > 0
     per = about["clips_per_video"]
-    dense = report.points[0].outcome
+    dense, c = report.points[0].outcome, report.costs
     what = "accuracy" if labelled else "agreement"
     lines = [
         f"{about['split']}: {about['clips']} clips of {about['videos']} videos in {about['groups']} groups; "
         f"{per['least']} to {per['most']} clips a video, {per['median']:g} in the middle",
+        f"seconds: {c.decode:.4f} to decode one of video, {c.student:.4f} of the student for a clip, {c.teacher:.4f} of "
+        "the teacher",
         f"dense teacher: {about['dense_seconds']:.1f} s"
         + (
             f", accuracy of videos {dense.accuracy.value:.4f}"

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from jobs.costs import costs_of, mean_costs
 from jobs.judged import SPLITS, judged, open_student, targets_of, temperatures
 from pipeline.metrics import Estimate
 from pipeline.select.known import GainOracle, LabelOracle
 from pipeline.select.policies import SHARES, WITHOUT_SCORE, bases_of, grid_of, policy_of
 from pipeline.select.simulate import Outcome, Simulation
 from schemas.errors import SettingsError
-from schemas.policy import AGGREGATIONS, SCORES, CostSpec, PolicySpec
+from schemas.policy import AGGREGATIONS, SCORES, CostFlags, CostSpec, PolicySpec
 
 _DETERMINED = tuple(a for a in AGGREGATIONS if a != "control-variate")
 _BY_SCORE = ("clip-threshold", "video-threshold", "top-k", "budget")
@@ -29,7 +30,7 @@ class SimulateOptions:
 
     split: str = "test"
     targets: str | None = None
-    costs: CostSpec = field(default_factory=CostSpec)
+    costs: CostFlags = field(default_factory=CostFlags)
     scores: tuple[str, ...] = SCORES
     aggregations: tuple[str, ...] = AGGREGATIONS
     num_draws: int = 1000
@@ -110,10 +111,11 @@ def simulate(students: Sequence[str], options: SimulateOptions = SimulateOptions
         raise SettingsError("no student was named")
     if options.split not in SPLITS:
         raise SettingsError(f"there is no split {options.split!r} to simulate on: {', '.join(SPLITS)}")
-    parts, fitted, known_to_teacher = [], {}, 0
+    parts, fitted, known_to_teacher, each = [], {}, 0, []
     for url in students:
         student = open_student(url)
         store = targets_of(student, options.targets)
+        each.append(costs_of(options.costs, student, store))
         calibration = judged(student, "calibration", store)
         temps = temperatures(student, calibration)
         if options.split == "calibration":
@@ -130,7 +132,8 @@ def simulate(students: Sequence[str], options: SimulateOptions = SimulateOptions
         known = reduce(lambda a, b: a.and_(b), parts).known()
     except ValueError as e:
         raise SettingsError(f"students of several folds must have tested other videos each: {e}") from e
-    sim = Simulation(known, options.costs, num_draws=options.num_draws, seed=options.seed)
+    costs = mean_costs(each)
+    sim = Simulation(known, costs, num_draws=options.num_draws, seed=options.seed)
     size_V = known.scores.size_V
     about = {
         "students": fitted,
@@ -148,7 +151,7 @@ def simulate(students: Sequence[str], options: SimulateOptions = SimulateOptions
         "dense_seconds": sim.dense.seconds,
     }
     points = tuple(_points(sim, options.scores, options.aggregations))
-    return SimulateReport(points, sim.deferral_areas(options.scores), about, options.costs)
+    return SimulateReport(points, sim.deferral_areas(options.scores), about, costs)
 
 
 def _points(sim: Simulation, scores: Sequence[str], aggregations: Sequence[str]) -> Iterator[Point]:

@@ -13,7 +13,7 @@ from schemas.spec import Spec
 class CostSpec(Spec):
     """What things cost: seconds of the device that each runs on, and the price of an hour of each device.
 
-    The defaults are those of a small teacher on one CPU core and say nothing of yours: give measured ones."""
+    The defaults are those of a small teacher on one CPU core and say nothing of yours."""
 
     open: float = Field(0.01, ge=0)
     """Seconds to open a video and find its clips' first frames."""
@@ -30,6 +30,32 @@ class CostSpec(Spec):
     """Seconds of the student for a clip: its view, and the network."""
     teacher: float = Field(0.05, ge=0)
     """Seconds of the teacher for a clip: its view, and the network."""
+    decode_price: float = Field(0.0, ge=0)
+    """Price of an hour of decoding."""
+    student_price: float = Field(0.0, ge=0)
+    """Price of an hour of the student's device."""
+    teacher_price: float = Field(0.0, ge=0)
+    """Price of an hour of the teacher's device."""
+
+
+class CostFlags(Spec):
+    """What things cost, where it is not to be measured: see `CostSpec`."""
+
+    open: float | None = Field(None, ge=0)
+    """Seconds to open a video and find its clips' first frames. Measured with decoding where not given."""
+    decode: float | None = Field(None, ge=0)
+    """Seconds to decode a second of video. As it was for the targets, where not given."""
+    key_frame_distance: float = Field(2.0, gt=0)
+    """Seconds between keyframes: decoding starts at the last one before a clip."""
+    student_decode: float | None = Field(None, ge=0)
+    """Seconds to decode a second of video for the student alone (keyframes only), where it is decoded a second time for
+    the teacher. Not given: both see frames of one decoding."""
+    seek: bool = False
+    """Decode only what is looked at. `locum label` decodes every clip of every video, whoever is asked."""
+    student: float | None = Field(None, ge=0)
+    """Seconds of the student for a clip: its view, and the network. As measured on this machine, where not given."""
+    teacher: float | None = Field(None, ge=0)
+    """Seconds of the teacher for a clip. As it was for the targets, where not given."""
     decode_price: float = Field(0.0, ge=0)
     """Price of an hour of decoding."""
     student_price: float = Field(0.0, ge=0)

@@ -12,20 +12,28 @@ import pytest
 
 from jobs.calibrate import CalibrateOptions, calibrate
 from jobs.cli import run as locum
+from jobs.costs import costs_of
 from jobs.judged import judged, open_student
 from jobs.simulate import SimulateOptions, simulate
 from pipeline.select.calibrate import disagreements
 from pipeline.select.learn_then_test import one_of_each_group
 from pipeline.store.mend import remove
+from pipeline.store.read import read
 from pipeline.store.shard_store import ShardStore
 from schemas.errors import EXIT_SETTINGS, SettingsError
-from schemas.policy import PolicyDocument, PolicySpec, Wish
+from schemas.policy import CostFlags, PolicyDocument, PolicySpec, Wish
 from tests.jobs.judging import make_judged
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ShardStore]:
     return make_judged(tmp_path_factory.mktemp("judged"), 640)
+
+
+@pytest.fixture(autouse=True)
+def _no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The students here are made up: there is no network to be timed."""
+    monkeypatch.setattr("jobs.costs.student_seconds", lambda student: 0.005)
 
 
 def document(student: str, name: str) -> PolicyDocument:
@@ -257,6 +265,23 @@ def test_videos_that_the_teacher_learnt_from_are_left_out(tmp_path: Path) -> Non
     after = calibrate(student, Wish(max_disagreement=0.2)).document.certificate
     assert before is not None and after is not None and after.groups < before.groups
     assert after.left_out["the teacher learnt from its group"] > 0
+
+
+def test_costs_are_those_of_the_targets_unless_they_are_given(made: tuple[str, ShardStore]) -> None:
+    student, store = open_student(made[0]), made[1]
+    rows = read(store, ["start_us", "end_us", "decode_ms", "teacher_ms"])
+    total = {n: rows[n].to_numpy().sum(dtype=np.float64) for n in rows.column_names}
+    found = costs_of(CostFlags(), student, store)
+    assert found.open == 0 and found.student == 0.005
+    assert found.decode == pytest.approx(
+        total["decode_ms"] * 1e-3 / ((total["end_us"] - total["start_us"]) * 1e-6)
+    )
+    assert found.teacher == pytest.approx(total["teacher_ms"] * 1e-3 / len(rows))
+    given = CostFlags(teacher=2.0, decode_price=3.0)
+    expected = found.model_copy(update={"teacher": 2.0, "decode_price": 3.0})
+    assert costs_of(given, student, store) == expected
+    assert simulate([made[0]], SimulateOptions(costs=given, num_draws=100)).costs == expected
+    assert calibrate(made[0], Wish(budget=0.3), CalibrateOptions(costs=given)).document.costs == expected
 
 
 def test_calibration_shows_fitted_clips_only(made: tuple[str, ShardStore]) -> None:

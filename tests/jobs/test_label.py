@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import run as locum
+from jobs.costs import student_seconds
 from jobs.distill import distil
 from jobs.judged import judged, open_student, targets_of
 from jobs.label import LabelOptions, LabelReport, label
@@ -199,7 +200,7 @@ def test_frames_that_do_not_fit_into_memory_wait_on_disk(
 ) -> None:
     policy = add_policy(trained, PolicySpec(kind="top-k", k=2, score="msp"), name="held")
     whole = run(trained, tmp_path / "a", policy)
-    monkeypatch.setattr("jobs.label.LabelTask", lambda *a: replace(LabelTask(*a), held_bytes=1))
+    monkeypatch.setattr("jobs.label.LabelTask", lambda *a, **kw: replace(LabelTask(*a, **kw), held_bytes=1))
     spilled = run(trained, tmp_path / "b", policy)
     keep = [n for n in read(whole.store).column_names if not n.endswith("_ms")]
     assert read(spilled.store, keep).equals(read(whole.store, keep))
@@ -248,6 +249,10 @@ def test_damaged_videos_are_quarantined_and_the_others_labelled(trained: Path, t
     report = label(str(archive / "m.csv"), str(tmp_path / "out"), student_in(trained), policy, options)
     assert report.complete and verify(report.store).clean
     assert report.labels.table.num_rows == 17 == report.counts.videos - 1
+
+
+def test_a_student_is_timed_with_its_view(trained: Path) -> None:
+    assert 1e-6 < student_seconds(open_student(student_in(trained))) < 1
 
 
 # ---------------------------------------------------------------- what is refused
