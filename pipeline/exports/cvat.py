@@ -2,8 +2,10 @@
 
 CVAT has no spans of time, so a segment is a track: a box as large as the picture that is there from its first frame
 until the one after its last. A video's label is a tag of its first frame. Both are what "CVAT 1.1" imports into a task
-made of that file; the task must have the labels of ``labels.json`` (paste it as the raw constructor). A track that
-reaches the video's end has no end of its own, for frames past the end are refused.
+made of that file; the task must have the labels of ``labels.json`` (paste it as the raw constructor).
+
+Frames past the end are refused, the whole file with them, and many files hold a frame or two fewer than their length
+says. So a track that ends among the last `END_FRAMES` goes on to the end, and one that begins there is left out.
 
 Frames are counted from 0. Without a known frame rate a file has no tracks, and the tag of a part stands at frame 0.
 """
@@ -20,6 +22,7 @@ from pipeline.exports.frames import frame_span
 from pipeline.segments import Segment
 
 LABELS_FILE = "labels.json"
+END_FRAMES = 5
 _ATTRIBUTES = ("confidence", "reason")
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 """Characters that no XML may hold; names of files may."""
@@ -107,10 +110,10 @@ def _track(root: ET.Element, export: Export, row: Row, segment: Segment, number:
     video = row.video
     span = frame_span(segment.start_us, segment.end_us, video.fps)
     whole = frame_span(0, video.duration_us, video.fps)
-    if span is None or whole is None:
+    if span is None or whole is None or span.first > max(0, whole.last - END_FRAMES):
         return
     track = ET.SubElement(root, "track", id=str(number), label=export.name_of(segment), source="auto")
-    ends = [(span.last + 1, "1")] if span.last + 1 <= whole.last else []
+    ends = [(span.last + 1, "1")] if span.last + 1 <= whole.last - END_FRAMES else []
     for frame, outside in [(span.first, "0"), *ends]:
         box = ET.SubElement(track, "box", frame=str(frame), outside=outside, keyframe="1", occluded="0")
         box.attrib |= {"xtl": "0", "ytl": "0", "xbr": str(video.width), "ybr": str(video.height)}

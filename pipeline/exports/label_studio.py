@@ -11,11 +11,12 @@ regions.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from pipeline.exports.document import Export, OutFile, Row, as_json
+from pipeline.exports.document import Export, OutFile, Row
 from pipeline.exports.frames import frame_span
 from pipeline.segments import Segment
 
@@ -25,8 +26,14 @@ _DEFAULT_FPS = 24.0
 
 def label_studio_files(export: Export) -> Iterator[OutFile]:
     """Tasks, and the configuration."""
-    yield OutFile("tasks.json", lambda: as_json([_task(export, row) for row in export.rows]))
+    yield OutFile("tasks.json", lambda: _tasks(export))
     yield OutFile("config.xml", lambda: _config(export).encode())
+
+
+def _tasks(export: Export) -> bytes:
+    """One task a line, in a list."""
+    lines = (json.dumps(_task(export, row), ensure_ascii=False, allow_nan=False) for row in export.rows)
+    return ("[\n" + ",\n".join(lines) + "\n]\n").encode()
 
 
 def _task(export: Export, row: Row) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from pipeline.exports.cvat import cvat_files
+from pipeline.exports.cvat import END_FRAMES, cvat_files
+from pipeline.segments import Segment
 from tests.pipeline.exports.rows import CLASSES, EXPORT, export_of, rendered, row
 
 
@@ -57,6 +58,17 @@ def test_boxes_are_the_picture_and_frames_are_of_the_task() -> None:
         for image in root.iter("image"):
             assert image.get("name") == f"frame_{int(image.attrib['id']):06d}"
             assert image.get("id") == "0" or int(image.attrib["id"]) < size
+
+
+def test_the_last_frames_may_not_be_there() -> None:
+    """100 frames by the length of the file: nothing is said of the last five."""
+    segments = tuple(
+        Segment(a * 40_000, b * 40_000, 0, 0.5, 1, 0, 0) for a, b in ((0, 94), (94, 95), (96, 100))
+    )
+    (text, _) = rendered(list(cvat_files(export_of(row("/v.mp4", segments=segments))))).values()
+    assert tracks(text) == [(CLASSES[0], [(0, False), (94, True)]), (CLASSES[0], [(94, False)])]
+    frames = [int(b.attrib["frame"]) for b in ET.fromstring(text).iter("box")]
+    assert max(frames) < 100 - END_FRAMES
 
 
 def test_labels_are_declared_with_the_attributes_that_are_used() -> None:
