@@ -20,10 +20,11 @@ import pyarrow as pa
 
 from jobs.audit import Audit, audit
 from jobs.index import IndexReport, catalog, index
-from jobs.judged import open_student
+from jobs.judged import open_student, targets_of
 from jobs.label_budget import choices, score_spec
 from jobs.label_inputs import label_spec, open_labels, read_policy
 from jobs.planning import add_videos
+from jobs.replay import replay
 from jobs.teach import begun_with, without_secrets
 from jobs.video_labels import VideoLabels, video_labels, write_video_labels
 from pipeline.known import videos_in_force
@@ -153,7 +154,11 @@ def label(
     runner = runner or LocalRunner(lambda: LocalFrameSource(max_attempts=options.max_attempts))
     passes = _Passes(source, indexed, options, runner, on_progress, started)
     if not policy_of(spec.policy).couples_videos:
-        return passes.run(open_labels(out, options.name, spec, document), videos, spec, document)
+        store = open_labels(out, options.name, spec, document)
+        if document.certificate is not None:
+            task = LabelTask(spec, device=options.device, num_threads=options.num_threads)
+            replay(task, student, targets_of(student, options.targets), runner)
+        return passes.run(store, videos, spec, document)
     scoring = score_spec(spec)
     before = passes.run(
         open_labels(out, f"{options.name}-scores", scoring, document), videos, scoring, document

@@ -206,8 +206,8 @@ def _frontier_text(report: SimulateReport) -> str:
     lines = [
         f"{about['split']}: {about['clips']} clips of {about['videos']} videos in {about['groups']} groups; "
         f"{per['least']} to {per['most']} clips a video, {per['median']:g} in the middle",
-        f"seconds: {c.decode:.4f} to decode one of video, {c.student:.4f} of the student for a clip, {c.teacher:.4f} of "
-        "the teacher",
+        f"seconds: {c.decode:.4f} to decode one of video, {c.student:.4f} of the student for a clip, {c.teacher:.4f} "
+        "of the teacher",
         f"dense teacher: {about['dense_seconds']:.1f} s"
         + (
             f", accuracy of videos {dense.accuracy.value:.4f}"

@@ -14,7 +14,7 @@ import json
 import re
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -163,7 +163,7 @@ class PlanFile:
     def shard(self, key: ShardKey) -> Shard:
         """The videos of a shard as they were planned."""
         rows = self.rows(key.number).to_pylist()
-        return Shard(key, tuple(_video_of(row, self.id_column) for row in rows))
+        return Shard(key, tuple(video_of(row, self.id_column) for row in rows))
 
     def _open(self) -> pq.ParquetFile:
         try:
@@ -190,7 +190,8 @@ class PlanFile:
         return bounds
 
 
-def _video_of(row: dict[str, Any], id_column: str) -> Video:
+def video_of(row: Mapping[str, Any], id_column: str) -> Video:
+    """The video of a plan row."""
     uris = tuple(row["uris"]) if "uris" in row else (row["uri"],)
     start = row["start_us"] or 0
     end = row["end_us"] if row["end_us"] is not None else row.get("duration_us", 0)

@@ -31,7 +31,7 @@ from pipeline.store.verify import verify
 from pipeline.tasks.label import LabelTask
 from schemas.errors import SettingsError
 from schemas.labels import LabelSpec
-from schemas.policy import AggregationName, CostSpec, Expected, PolicyDocument, PolicySpec, Wish
+from schemas.policy import AggregationName, Certificate, CostSpec, Expected, PolicyDocument, PolicySpec, Wish
 from tests.jobs.distilling import CLASSES, OPTIONS, TRAIN, make, targets_in
 
 pytestmark = pytest.mark.slow
@@ -249,6 +249,34 @@ def test_damaged_videos_are_quarantined_and_the_others_labelled(trained: Path, t
     report = label(str(archive / "m.csv"), str(tmp_path / "out"), student_in(trained), policy, options)
     assert report.complete and verify(report.store).clean
     assert report.labels.table.num_rows == 17 == report.counts.videos - 1
+
+
+CERTIFICATE = Certificate(
+    alpha=0.1, delta=0.05, look=1, tested_at=0.05, spent=0.05, groups=50, named_groups=50,
+    losses=0, p_value=0.01, member=1, members=3, sequence="0" * 32, left_out={},
+    holds_for="videos like these", void_if=(),
+)
+
+
+def test_a_certificate_holds_where_the_student_says_what_it_said(trained: Path, tmp_path: Path) -> None:
+    rule = PolicySpec(kind="top-k", k=1, score="msp")
+    policy = add_policy(trained, rule, name="certified", certificate=CERTIFICATE)
+    report = run(trained, tmp_path / "a", policy)
+    assert report.complete and report.to_json()["certificate"]["alpha"] == 0.1
+    said = Path(student_in(trained)) / "predictions" / "calibration.parquet"
+    before = said.read_bytes()
+    table = pq.read_table(said)
+    logits = table["logits"].combine_chunks()
+    turned = np.stack(logits.to_numpy(zero_copy_only=False))[:, ::-1].astype(np.float32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(turned.ravel()), type=logits.type)
+    pq.write_table(table.set_column(table.column_names.index("logits"), "logits", column), said)
+    try:
+        with pytest.raises(SettingsError, match="the certificate is void here: of the clip at"):
+            run(trained, tmp_path / "b", policy)
+    finally:
+        said.write_bytes(before)
+    add_policy(trained, rule, name="not-certified")
+    assert run(trained, tmp_path / "b", "not-certified").complete
 
 
 def test_a_student_is_timed_with_its_view(trained: Path) -> None:
