@@ -45,9 +45,10 @@ def test_quickstart_runs(scratch: Path) -> None:
     assert "NOT clean" not in done.stdout and done.stdout.count("clean") >= 2
 
 
-@pytest.mark.slow
-def test_students_page_runs(scratch: Path) -> None:
-    """Beside the targets of the demo's teacher; on one process, and with few epochs, for it shall not take long."""
+@pytest.fixture(scope="module")
+def with_student(scratch: Path) -> Path:
+    """The page on students, run: beside the targets of the demo's teacher; in one process, and with few epochs, for it
+    shall not take long. The folder of its stores and its student."""
     (script,) = [b for b in blocks("docs/students.md", "sh") if "locum distill" in b]
     script = script.replace("locum frames out/targets-* ", "locum frames out/targets-* --local ")
     out = scratch / "students"  # other pages' stores lie in out
@@ -62,9 +63,32 @@ def test_students_page_runs(scratch: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (student,) = out.glob("student-*")
+    return out
+
+
+@pytest.mark.slow
+def test_students_page_runs(with_student: Path) -> None:
+    (student,) = with_student.glob("student-*")
     (code,) = blocks("docs/students.md", "python")
     subprocess.run([sys.executable, "-c", code], cwd=student, check=True)
+
+
+@pytest.mark.slow
+def test_selecting_page_runs(with_student: Path, scratch: Path) -> None:
+    """Line by line; of an archive as small as this one nothing can be guaranteed, which is said."""
+    (script,) = blocks("docs/selecting.md", "sh")
+    script = script.replace("out/", f"{with_student}/").replace("-o out", f"-o {with_student}")
+    script = script.replace("label archive ", f"label {scratch}/archive/manifest.csv --local -q ")
+    for line in script.splitlines():
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=ROOT, env=environment(), capture_output=True, text=True
+        )
+        if "--max-disagreement" in line:
+            assert done.returncode == 2 and "groups" in done.stderr, done.stdout + done.stderr
+        else:
+            assert done.returncode == 0, done.stdout + done.stderr
+    (labels,) = with_student.glob("labels-*")
+    assert (labels / "videos.parquet").exists()
 
 
 @pytest.mark.slow
