@@ -86,25 +86,27 @@ def export(labels: str, format_name: str, out: str, options: ExportOptions = Exp
     known = labelled_videos(store)
     videos = [v for v in known if v.readable or not chosen.readable_only]
     ordered = in_order(_shown(videos, prefixes, chosen, format_name), options.order)
-    rows = ordered[: options.limit]
-    segmented = with_segments(store, [video for video, _ in rows])
+    reviews = [review for _, review in ordered[: options.limit]]
+    first = [video for video, _ in ordered[: options.limit]]
+    if chosen.segments:
+        first = with_segments(store, first)
     whole = Export(
         source=store.url.rsplit("/", 1)[-1],
         classes=class_names_of(store),
-        rows=tuple(Row(video, review) for video, (_, review) in zip(segmented, rows, strict=True)),
+        rows=tuple(map(Row, first, reviews)),
     )
     files = list(chosen.files(whole))
     place = write_files(out, files, one_file=chosen.one_file, overwrite=options.overwrite)
-    kinds = Counter(review.kind for _, review in rows)
+    kinds = Counter(review.kind for review in reviews)
     return ExportReport(
         store=store.url,
         format=format_name,
         out=place,
         files=len(files),
-        videos=len(rows),
+        videos=len(first),
         kinds={kind: kinds[kind] for kind in KINDS if kinds[kind]},
         left_out=len(known) - len(videos),
-        more=len(ordered) - len(rows),
+        more=len(ordered) - len(first),
         pending_clips=pending,
     )
 

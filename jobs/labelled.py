@@ -61,10 +61,10 @@ def labelled_videos(store: ShardStore) -> list[LabelledVideo]:
 
 def with_segments(store: ShardStore, videos: Sequence[LabelledVideo]) -> list[LabelledVideo]:
     """The same videos, in the same order, with their segments."""
-    wanted = {video.video_id for video in videos}
+    wanted = pa.array(sorted({video.video_id for video in videos}), pa.string())
     found: dict[str, tuple[Segment, ...]] = {}
     for table in scan(store, _WORDS):
-        mine = table.filter(pc.is_in(table["video_id"], value_set=pa.array(sorted(wanted), pa.string())))
+        mine = table.filter(pc.is_in(table["video_id"], value_set=wanted))
         for video_id, rows in groupby(mine.to_pylist(), key=lambda row: row["video_id"]):
             found[video_id] = segments_of(_clip_word(row) for row in rows)
     return [replace(video, segments=found.get(video.video_id, ())) for video in videos]
@@ -126,9 +126,6 @@ def _files(store: ShardStore, ids: Collection[str]) -> dict[str, dict[str, Any]]
                 if row["video_id"] in ids and row["uris"]:
                     row["uri"] = row.pop("uris")[0]
                     found[row["video_id"]] = row
-    for video_id, said in store.in_force().amendments.metadata.items():
-        if video_id in found:
-            found[video_id] |= {"uri": said.uri, "label": said.label}
     return found
 
 

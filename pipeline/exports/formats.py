@@ -19,18 +19,19 @@ from pipeline.exports.webvtt import webvtt_files
 @dataclass(frozen=True)
 class Format:
     """``files`` renders an export. ``one_file``: as the file that was asked for, not in a folder. ``readable_only``:
-    videos of which nothing could be read have no place in it. ``plays`` says how a tool gets at the videos: by a URL in
-    the browser, by a path on its own disk, or not at all."""
+    videos of which nothing could be read have no place in it. ``segments``: whether it shows them. ``plays`` says how a
+    tool gets at the videos: by a URL in the browser, by a path on its own disk, or not at all."""
 
     files: Callable[[Export], Iterator[OutFile]]
     one_file: bool = False
     readable_only: bool = True
+    segments: bool = True
     plays: Literal["url", "path"] | None = None
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "csv": Format(csv_files, one_file=True, readable_only=False),
+        "csv": Format(csv_files, one_file=True, readable_only=False, segments=False),
         "jsonl": Format(jsonl_files, one_file=True, readable_only=False),
         "label-studio": Format(label_studio_files, plays="url"),
         "cvat": Format(cvat_files),

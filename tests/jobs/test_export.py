@@ -100,6 +100,16 @@ def test_an_interrupted_write_leaves_the_old_file(
     assert out.read_text() == "old" and below(tmp_path) == ["a.csv"]
 
 
+def test_a_file_that_another_made_meanwhile_is_kept(
+    in_order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.csv").write_text("another's")
+    monkeypatch.setattr("jobs.export_output._there", lambda *_: [])
+    with pytest.raises(SettingsError, match=r"a\.csv was made by someone else meanwhile"):
+        export(in_order, "csv", str(tmp_path / "a.csv"))
+    assert (tmp_path / "a.csv").read_text() == "another's" and below(tmp_path) == ["a.csv"]
+
+
 def test_folders_of_object_stores(in_order: str) -> None:
     report = export(in_order, "webvtt", "memory://exports/of/labels")
     assert (report.files, report.out) == (7, "memory://exports/of/labels")

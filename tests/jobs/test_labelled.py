@@ -41,6 +41,15 @@ def test_words_counts_and_files(every_kind: ShardStore) -> None:
     assert class_names_of(every_kind) == CLASSES
 
 
+@pytest.mark.parametrize(("temperature", "student"), [(1.0, CLASSES[0]), (0.2, CLASSES[1])])
+def test_the_student_is_asked_at_its_temperature(tmp_path: Path, temperature: float, student: str) -> None:
+    """One clip that it is sure of, against two that it is not: at a low temperature they are votes."""
+    made = Made([Clip(0, teacher=2), Clip(1, teacher=2, sure=1.0), Clip(1, teacher=2, sure=1.0)])
+    store = make_labels(tmp_path, [made], spec=label_spec(student_temperature=temperature))
+    (video,) = labelled_videos(store)
+    assert (video.student, video.teacher) == (student, CLASSES[2])
+
+
 def test_segments_are_of_the_rows(every_kind: ShardStore) -> None:
     videos = labelled_videos(every_kind)
     whole = with_segments(every_kind, videos)
