@@ -1,8 +1,9 @@
-"""SIGKILL driver, workers and decode actors of a teach command on Ray at random moments, and compare the end.
+"""SIGKILL driver, workers and decode actors of a teach or label command on Ray at random moments, and compare the end.
 
-    python -m bench.kill_ray --kills 50 --out /tmp/kr -- ../archive/manifest.csv --teacher.factory …
+    python -m bench.kill_ray --kills 50 --out /tmp/kr -- teach ../archive/manifest.csv --teacher.factory …
+    python -m bench.kill_ray --kills 20 --out /tmp/kl -- label ../archive/manifest.csv --student … --policy …
 
-What follows ``--`` are the source and the flags of ``locum teach``, without ``-o``. A killed driver is started again;
+What follows ``--`` is the command of ``locum``, without ``-o``. A killed driver is started again;
 killed actors are the run's own affair. Prints what was killed, and whether keys and values equal those of a run
 without kills (bit for bit; else the largest difference of a logit), whether `verify` is clean, what was computed
 twice, and which processes are left. Exit code 1 where anything is wrong.
@@ -24,10 +25,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from bench.kill_resume import only_store, values
+from bench.kill_resume import values
+from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import verify
 
 MARK = "LOCUM_KILL_BENCH"
+KINDS = {"teach": "targets-*", "label": "*labels-*"}
+"""The stores that a command fills."""
 TITLES = {"worker": "ray::Worker", "decoder": "ray::DecodeActor"}
 
 
@@ -90,8 +94,10 @@ def main() -> int:
     if args.out.exists() and any(args.out.iterdir()):
         sys.exit(f"{args.out} is not empty: the run would find its work done")
     flags = [f for f in args.flags if f != "--"]
+    if not flags or flags[0] not in KINDS:
+        sys.exit(f"name the command first: {' or '.join(KINDS)}")
     mark = uuid.uuid4().hex
-    command = [sys.executable, "-m", "jobs.cli", "teach", *flags, "--quiet", "-o"]
+    command = [sys.executable, "-m", "jobs.cli", *flags, "--quiet", "-o"]
     started = time.perf_counter()
     subprocess.run([*command, str(args.out / "whole")], check=True, stdout=subprocess.DEVNULL)
     whole_seconds = time.perf_counter() - started
@@ -102,21 +108,29 @@ def main() -> int:
     seconds = time.perf_counter() - started
     time.sleep(5.0)
     left = [" ".join(p.cmdline())[:80] for p in processes(mark)]
-    whole, resumed = only_store(args.out / "whole"), only_store(args.out / "killed")
+    print(f"uninterrupted {whole_seconds:.1f} s; with {dict(killed)} killed {seconds:.1f} s")
+    print(f"processes left: {left or 'none'}")
+    found = [(p.name, ShardStore.open(str(p))) for p in sorted((args.out / "whole").glob(KINDS[flags[0]]))]
+    right = [same(name, store, ShardStore.open(str(args.out / "killed" / name))) for name, store in found]
+    return 0 if right and all(right) and not left else 1
+
+
+def same(name: str, whole: ShardStore, resumed: ShardStore) -> bool:
+    """Whether the resumed store holds what the uninterrupted one does, and is clean. Says so."""
     proof = verify(resumed)
     a, b = values(whole), values(resumed)
     keys_equal = a.select(["video_id", "start_us"]).equals(b.select(["video_id", "start_us"]))
-    bit_equal = a.equals(b)
     worst = 0.0
-    if keys_equal and not bit_equal:
-        x, y = (np.stack(t["logits"].to_numpy()).astype(np.float64) for t in (a, b))
-        worst = float(np.abs(x - y).max())
+    for column in (c for c in a.column_names if c.endswith("logits")):
+        if keys_equal and not a.equals(b):
+            x, y = (np.stack(t[column].drop_null().to_numpy()).astype(np.float64) for t in (a, b))
+            worst = max(worst, float(np.abs(x - y).max()) if x.shape == y.shape else np.inf)
     c = proof.counts
-    print(f"uninterrupted {whole_seconds:.1f} s; with {dict(killed)} killed {seconds:.1f} s")
-    print(f"{c.rows} rows + {c.quarantined_rows} quarantined of {c.planned} planned; clean {proof.clean}")
-    print(f"keys equal: {keys_equal}; values bit-equal: {bit_equal}; largest difference of a logit {worst:g}")
-    print(f"processes left: {left or 'none'}")
-    return 0 if keys_equal and worst < 1e-2 and proof.clean and c.complete and not left else 1
+    print(f"{name}: {c.rows} rows + {c.quarantined_rows} quarantined of {c.planned}; clean {proof.clean}")
+    print(
+        f"keys equal: {keys_equal}; values bit-equal: {a.equals(b)}; largest difference of a logit {worst:g}"
+    )
+    return keys_equal and worst < 1e-2 and proof.clean and c.complete
 
 
 if __name__ == "__main__":

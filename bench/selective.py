@@ -161,12 +161,12 @@ def run(archive: Path, out: Path, blocks: int, max_cost: float, only: list[str])
             report = label(str(manifest), str(manifest.parent), student, names[entry], options)
             if not report.complete:
                 raise RuntimeError(f"{entry} did not finish")
-            record.write_text(json.dumps(_record(entry, report), indent=1))
+            record.write_text(json.dumps(record_of(entry, report), indent=1))
             pq.write_table(report.labels.table, record.with_suffix(".parquet"))
             say(f"block {number}, {entry}: {record.read_text()[:400]}")
 
 
-def _record(entry: str, report: LabelReport) -> dict[str, Any]:
+def record_of(entry: str, report: LabelReport) -> dict[str, Any]:
     """Seconds by what they were spent on, over the passes of a run."""
     passes = [report] if report.scores is None else [report.scores, report]
     stages: dict[str, float] = {}

@@ -161,7 +161,7 @@ def label(
         return passes.run(store, videos, spec, document)
     scoring = score_spec(spec)
     before = passes.run(
-        open_labels(out, f"{options.name}-scores", scoring, document), videos, scoring, document
+        open_labels(out, f"scores-{options.name}", scoring, document), videos, scoring, document
     )
     store = open_labels(out, options.name, spec, document)
     if not before.complete:
