@@ -16,6 +16,7 @@ import pytest
 from jobs.cli import run as locum
 from jobs.costs import student_seconds
 from jobs.distill import distil
+from jobs.frames import keep_frames
 from jobs.judged import judged, open_student, targets_of
 from jobs.label import LabelOptions, LabelReport, label
 from jobs.label_inputs import read_policy
@@ -32,7 +33,7 @@ from pipeline.tasks.label import LabelTask
 from schemas.errors import SettingsError
 from schemas.labels import LabelSpec
 from schemas.policy import AggregationName, Certificate, CostSpec, Expected, PolicyDocument, PolicySpec, Wish
-from tests.jobs.distilling import CLASSES, OPTIONS, TRAIN, make, targets_in
+from tests.jobs.distilling import CLASSES, KEEP, OPTIONS, TRAIN, make, targets_in
 
 pytestmark = pytest.mark.slow
 
@@ -63,10 +64,11 @@ def add_policy(
     spec: PolicySpec,
     aggregation: AggregationName = "replace-mean",
     name: str = "p",
+    student_url: str | None = None,
     **changes: object,
 ) -> str:
     """Write a policy into the student's folder; its name."""
-    student = open_student(student_in(folder))
+    student = open_student(student_url or student_in(folder))
     document = PolicyDocument(
         name=name,
         student=student.fingerprint,
@@ -165,6 +167,26 @@ def test_the_run_does_what_the_simulator_says(
     assert by == expected.tolist()
     if kind in ("clip-threshold", "video-threshold"):
         assert 0 < decision.teacher_N.sum() < len(at)
+
+
+def test_a_student_of_keyframes_has_a_decoding_of_its_own(trained: Path, tmp_path: Path) -> None:
+    kept = keep_frames(targets_in(trained), str(tmp_path), KEEP.model_copy(update={"key_frames": True}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.distill.evaluate.NUM_DRAWS", 20)
+        options = replace(OPTIONS, frames=kept.store.url)
+        student = open_student(distil([targets_in(trained)], str(tmp_path), TRAIN, options).url)
+    rule = PolicySpec(kind="top-k", k=1, score="msp")
+    add_policy(trained, rule, name="keyframes", student_url=student.url)
+    source = str(trained / "archive" / "m.csv")
+    given = LabelOptions(num_threads=1, shard_clips=12, decodings=1)  # there is no choice
+    report = label(source, str(tmp_path), student.url, "keyframes", given)
+    assert report.complete and verify(report.store).clean and report.decodings.number == 2
+    videos = judged(student, "test", targets_of(student)).tempered(1.3, 0.9).known()
+    decision = policy_of(rule).select(videos.scores)
+    rows = read(report.store, ["video_id", "start_us", "deferred"]).to_pylist()
+    said = {(r["video_id"], r["start_us"]): r["deferred"] for r in rows}
+    keys = zip(videos.scores.video_N.tolist(), videos.scores.start_us_N.tolist(), strict=True)
+    assert [said[videos.scores.ids_V[v], s] for v, s in keys] == decision.teacher_N.tolist()
 
 
 def test_an_interrupted_run_ends_at_the_same_labels(trained: Path, tmp_path: Path) -> None:
