@@ -94,10 +94,10 @@ class RayRunner:
         finally:
             run.close()
 
-    def try_out(self, task: K, function: Callable[[K], T]) -> T:
-        """In this process where workers would be like it: on a Ray of its own without a GPU."""
+    def try_out(self, task: K, function: Callable[[K], T], *, apart: bool = False) -> T:
+        """In this process where workers would be like it, on a Ray of its own without a GPU; never so if ``apart``."""
         session, size, task = self._sized(task)
-        if session.own and not size.shape.gpus:
+        if session.own and not size.shape.gpus and not apart:
             return function(task)
         there = ray.remote(
             num_cpus=size.shape.bundles[0]["CPU"], num_gpus=size.shape.gpus, max_retries=0, max_calls=1
@@ -109,7 +109,7 @@ class RayRunner:
             raise e.cause from None
         except (ray.exceptions.RayError, TimeoutError) as e:
             ray.cancel(answer, force=True)
-            raise RetryableError(f"trying the teacher out on a worker: {e}") from e
+            raise RetryableError(f"trying it out on a worker: {e}") from e
 
     def _sized(self, task: K) -> tuple[Session, Size, K]:
         """The session, the size of a run of the task there, and the task as workers of that size run it."""

@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -59,6 +60,8 @@ class Worker:
         self._clips = 0
         self._pool: DecodePool | None = None
         self._running: TaskRun | None = None
+        self._announced: set[ShardKey] = set()
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="locum-announce")
 
     # ---------------------------------------------------------------- computing
 
@@ -86,6 +89,7 @@ class Worker:
         key = shard.key
         with self._lock:
             self._begun = lease
+            self._announced.discard(key)
             if lease in self._recalled:
                 self._recalled.discard(lease)
                 return Skipped(key, recalled=True)
@@ -144,9 +148,23 @@ class Worker:
     @in_group("control")
     def announce(self, shard: Shard) -> None:
         """This shard will be asked for: its decoding may begin when there is room."""
+        with self._lock:
+            self._announced.add(shard.key)
+        self._ahead.submit(self._prefetch, shard)
+
+    def _prefetch(self, shard: Shard) -> None:
+        """In a thread of its own, for what is wanted of a shard may have to be read."""
         request = self._task.request
-        if self._pool is not None and request is not None and self._running is not None:
-            self._pool.prefetch(self._running.wanted(shard), request)
+        if self._pool is None or request is None or self._running is None:
+            return
+        try:
+            wanted = self._running.wanted(shard)
+        except Exception as e:  # noqa: BLE001 - it is said when its turn comes
+            log.debug("shard %s is not prefetched: %s", shard.key, e)
+            return
+        with self._lock:
+            if shard.key in self._announced:
+                self._pool.prefetch(wanted, request)
 
     @in_group("control")
     def recall(self, key: ShardKey, lease: int) -> bool:
@@ -155,6 +173,7 @@ class Worker:
             if lease <= self._begun:
                 return False
             self._recalled.add(lease)
+            self._announced.discard(key)
         if self._pool is not None:
             self._pool.forget(key)
         return True

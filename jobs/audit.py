@@ -1,7 +1,8 @@
 """What audits say: how often labels agree with the dense teacher's, and whether that is still what was promised.
 
-One audited video of each group counts, drawn by the hash of its id; groups stand in the order in which they were
-planned, and by that hash, so that what is added comes after what was looked at.
+Videos that are damaged, or that the teacher could not see whole, do not count. One audited video of each group does,
+drawn by the hash of its id; groups stand in the order in which they were planned, and by that hash. Only generations
+of which every shard is there are tested for drift, so that what comes later stands behind what was looked at.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Audit:
     rate of disagreement is ``at_most`` so much. ``drift`` where a rate is promised or given."""
 
     videos: int
+    left_out: int
     disagreements: int
     groups: int
     losses: int
@@ -41,6 +43,7 @@ class Audit:
         found = self.drift
         return {
             "videos": self.videos,
+            "left_out": self.left_out,
             "disagreements": self.disagreements,
             "disagreement": self.disagreements / self.videos if self.videos else None,
             "groups": self.groups,
@@ -63,27 +66,32 @@ def audit(
 ) -> Audit:
     """Of the labels of videos (`jobs.video_labels.VIDEO_LABELS_SCHEMA`) of a store. Tested is ``max_disagreement``, or
     what the policy's certificate promises; nothing where neither is there."""
-    done = labels.filter(pc.and_(pc.is_valid(labels["audit_top1"]), pc.is_valid(labels["top1"])))
+    audited = labels.filter(labels["audited"])
+    whole = pc.and_(pc.is_valid(audited["audit_top1"]), pc.is_valid(audited["top1"]))
+    done = audited.filter(pc.and_(whole, pc.equal(audited["damaged"], 0)))
     losses_V = pc.not_equal(done["top1"], done["audit_top1"]).to_numpy()
-    losses_G = losses_V[_one_a_group(store, done)]
+    generation_V = _generations(store, done["video_id"])
+    rows = _one_a_group(done, generation_V)
+    losses_G = losses_V[rows]
     certificate = document.certificate
     alpha = max_disagreement or (certificate.alpha if certificate is not None else None)
     found = None
     if alpha is not None:
-        found = drift(losses_G, alpha, DELTA if certificate is None else certificate.delta)
+        settled = rows[generation_V[rows] <= _last_settled(store)]
+        found = drift(losses_V[settled], alpha, DELTA if certificate is None else certificate.delta)
     losses, groups = int(losses_G.sum()), len(losses_G)
     at_most = upper_bound(losses, groups, DELTA)
-    return Audit(len(losses_V), int(losses_V.sum()), groups, losses, at_most, found)
+    left_out = audited.num_rows - done.num_rows
+    return Audit(len(losses_V), left_out, int(losses_V.sum()), groups, losses, at_most, found)
 
 
-def _one_a_group(store: ShardStore, done: pa.Table) -> I64:
+def _one_a_group(done: pa.Table, generation_V: I64) -> I64:
     """Rows of one video of each group, in order."""
     draw_V = draws_of(hash_text(done["video_id"].combine_chunks()), _SALT)
     group_V = pc.coalesce(
         pc.binary_join_element_wise("group", done["group"], ":"),
         pc.binary_join_element_wise("video", done["video_id"], ":"),
     ).to_pylist()
-    generation_V = _generations(store, done["video_id"])
     order_V = np.lexsort((draw_V, generation_V))
     seen: set[str] = set()
     rows = []
@@ -95,11 +103,17 @@ def _one_a_group(store: ShardStore, done: pa.Table) -> I64:
 
 
 def _generations(store: ShardStore, ids: pa.ChunkedArray) -> I64:
-    """The generation in which each video was first planned; (V,)."""
+    """The generation in which each video is computed: the last one that plans work on it; (V,)."""
     wanted = ids.combine_chunks()
     out = np.zeros(len(wanted), np.int64)
-    for plan in reversed(store.plans()):
-        for batch in plan.batches(["video_id"]):
-            at = pc.index_in(wanted, value_set=batch["video_id"])
-            out[pc.is_valid(at).to_numpy(zero_copy_only=False)] = plan.generation
+    for plan in store.plans():
+        for batch in plan.batches(["video_id", "shard"]):
+            planned = batch.filter(pc.greater_equal(batch["shard"], 0))["video_id"]
+            out[pc.is_in(wanted, value_set=planned).to_numpy(zero_copy_only=False)] = plan.generation
     return out
+
+
+def _last_settled(store: ShardStore) -> int:
+    """The last generation before one of which a shard is missing."""
+    missing = {key.generation for key in store.pending()}
+    return min(missing, default=len(store.generations()) + 1) - 1

@@ -17,27 +17,29 @@ from functools import partial
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.audit import Audit, audit
 from jobs.index import IndexReport, catalog, index
 from jobs.judged import open_student, targets_of
-from jobs.label_budget import choices, score_spec
+from jobs.label_budget import choices, reopen_scored, score_spec
 from jobs.label_inputs import label_spec, open_labels, read_policy
 from jobs.planning import add_videos
 from jobs.replay import replay
 from jobs.teach import begun_with, without_secrets
 from jobs.video_labels import VideoLabels, video_labels, write_video_labels
-from pipeline.known import videos_in_force
 from pipeline.local_runner import LocalRunner
 from pipeline.replan import NextGeneration
 from pipeline.runner import OnProgress, Runner, RunSettings, RunSummary
 from pipeline.scored import ScoredStore
 from pipeline.select.policies import policy_of
+from pipeline.store.plan_files import video_of
 from pipeline.store.read import write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import StoreCounts, count
 from pipeline.tasks.decoding_probe import NUM_VIDEOS, Decodings, probe_decodings
 from pipeline.tasks.label import TEACHER_BATCH, LabelTask
+from pipeline.tasks.replay import Replayed
 from pipeline.video.backends import decoder_for
 from pipeline.video.frame_source import LocalFrameSource
 from schemas.errors import RetryableError
@@ -45,6 +47,9 @@ from schemas.labels import LabelSpec
 from schemas.policy import PolicyDocument
 
 log = logging.getLogger("locum.label")
+
+_DECODINGS = "decodings"
+"""Note of a plan: with how many decodings the store was begun. A resumed run does as the one before."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ class LabelReport:
     audit: Audit
     scores: LabelReport | None = None
     """The pass before, of a policy that takes two."""
+    replayed: Replayed | None = None
+    """What the student said again of clips that it was judged on, where the policy has a certificate."""
 
     @property
     def complete(self) -> bool:
@@ -98,6 +105,9 @@ class LabelReport:
             "videos_file": self.labels.url,
             "policy": self.policy.name,
             "certificate": None if certificate is None else certificate.model_dump(mode="json"),
+            "replayed": None
+            if self.replayed is None
+            else {"clips": self.replayed.clips, "difference": self.replayed.difference},
             "complete": self.complete,
             "videos": c.videos,
             "planned": c.planned,
@@ -154,21 +164,21 @@ def label(
     runner = runner or LocalRunner(lambda: LocalFrameSource(max_attempts=options.max_attempts))
     passes = _Passes(source, indexed, options, runner, on_progress, started)
     if not policy_of(spec.policy).couples_videos:
-        store = open_labels(out, options.name, spec, document)
+        again = None
         if document.certificate is not None:
             task = LabelTask(spec, device=options.device, num_threads=options.num_threads)
-            replay(task, student, targets_of(student, options.targets), runner)
-        return passes.run(store, videos, spec, document)
+            again = replay(task, student, targets_of(student, options.targets), runner)
+        store = open_labels(out, options.name, spec, document)
+        return replace(passes.run(store, videos, spec, document), replayed=again)
     scoring = score_spec(spec)
     before = passes.run(
         open_labels(out, f"scores-{options.name}", scoring, document), videos, scoring, document
     )
     store = open_labels(out, options.name, spec, document)
-    if not before.complete:
-        return replace(before, store=store, counts=count(store), scores=before)
     scored = ScoredStore(before.store, choices(before.store, store, spec.policy.share or 0.0))
-    done = passes.run(store, videos_in_force(before.store), spec, document, scored)
-    return replace(done, scores=before)
+    there = pa.array(scored.knows(videos["video_id"].to_pylist()))
+    reopen_scored(store, before.store)
+    return replace(passes.run(store, videos.filter(there), spec, document, scored), scores=before)
 
 
 @dataclass(frozen=True)
@@ -193,17 +203,22 @@ class _Passes:
         """Plan what of ``videos`` is new, run what is pending, and write the labels of videos."""
         options = self.options
         batch_size = options.batch_size or begun_with(store) or TEACHER_BATCH
+        task = LabelTask(spec, batch_size, options.device, options.num_threads, scored=scored)
+        decodings = _decodings(task, store, videos, document, options, self.runner)
+        task = replace(task, decodings=decodings.number)
+        notes = {
+            "source": without_secrets(self.source),
+            "batch_size": batch_size,
+            _DECODINGS: decodings.number,
+        }
         added = add_videos(
             store,
             videos,
             spec.clip,
-            notes={"source": without_secrets(self.source), "batch_size": batch_size},
+            notes=notes,
             shard_clips=options.shard_clips,
             batch_size=batch_size,
         )
-        task = LabelTask(spec, batch_size, options.device, options.num_threads, scored=scored)
-        decodings = _decodings(task, store, document, options, self.runner)
-        task = replace(task, decodings=decodings.number)
         settings = options.settings.less(time.monotonic() - self.started)
         summary = self.runner.run(task, store, settings, self.on_progress)
         if summary.shards or summary.lost_races:
@@ -216,22 +231,25 @@ class _Passes:
 
 
 def _decodings(
-    task: LabelTask, store: ShardStore, document: PolicyDocument, options: LabelOptions, runner: Runner
+    task: LabelTask,
+    store: ShardStore,
+    videos: pa.Table,
+    document: PolicyDocument,
+    options: LabelOptions,
+    runner: Runner,
 ) -> Decodings:
-    """One decoding for both models or two: as said, or as a probe of some of the videos that are pending finds."""
+    """One decoding for both models or two: as said, or as the store was begun, or as a probe of some of the videos
+    finds."""
     if options.decodings is not None:
         return Decodings(2 if replace(task, decodings=options.decodings).decodes_twice else 1)
-    pending = store.pending()
-    if not pending:
-        return Decodings(1)
-    few = [store.shard(pending[i * len(pending) // NUM_VIDEOS]) for i in range(NUM_VIDEOS)]
-    videos = list({v.video_id: v for shard in few for v in shard.videos if v.unreadable is None}.values())
+    if plans := store.plans():
+        return Decodings(2 if plans[0].header.notes.get(_DECODINGS) == 2 else 1)
+    readable = videos.filter(pc.is_null(videos["unreadable"]))
+    at = sorted({i * readable.num_rows // NUM_VIDEOS for i in range(NUM_VIDEOS)}) if readable.num_rows else []
+    picked = tuple(video_of({**row, "clips": 1}, "video_id") for row in readable.take(at).to_pylist())
     share = min(1.0, document.expected.share + options.audit_share)
-    picked = tuple(videos[i * len(videos) // NUM_VIDEOS] for i in range(NUM_VIDEOS) if videos)
     try:
-        return runner.try_out(
-            task, partial(probe_decodings, videos=tuple(dict.fromkeys(picked)), share=share)
-        )
+        return runner.try_out(task, partial(probe_decodings, videos=picked, share=share), apart=True)
     except RetryableError as e:
         log.warning(
             "one decoding for student and teacher, for it could not be measured what is better: %s", e

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from pipeline.select.choice import choose
-from pipeline.store.read import shard_rows
+from pipeline.store.mend import retry
+from pipeline.store.read import failures, scan
 from pipeline.store.shard_store import ShardStore
 from schemas.labels import LabelSpec
 from schemas.policy import Choice, PolicySpec
@@ -27,10 +28,11 @@ def score_spec(spec: LabelSpec) -> LabelSpec:
 
 
 def choices(scores: ShardStore, labels: ShardStore, share: float) -> dict[int, Choice]:
-    """The choice of each generation of a finished store of scores: as it is written beside the labels, or as it is made
-    and written now."""
-    generations = sorted({key.generation for key in scores.committed()})
-    return {g: _choice(scores, labels, share, g) for g in generations}
+    """The choice of each generation of the scores of which every shard is there: as it is written beside the labels, or
+    as it is made and written now."""
+    missing = {key.generation for key in scores.pending()}
+    whole = [plan.generation for plan in scores.plans() if plan.header.shards]
+    return {g: _choice(scores, labels, share, g) for g in whole if g not in missing}
 
 
 def _choice(scores: ShardStore, labels: ShardStore, share: float, generation: int) -> Choice:
@@ -38,8 +40,19 @@ def _choice(scores: ShardStore, labels: ShardStore, share: float, generation: in
     if not labels.files.exists(rel):
 
         def tables() -> Iterator[pa.Table]:
-            keys = (k for k in sorted(scores.committed()) if k.generation == generation)
-            return (shard_rows(scores, key, _KEY) for key in keys)
+            return scan(scores, _KEY, generation=generation)
 
         labels.files.put_new(rel, choose(tables, share).model_dump_json(indent=1).encode())
     return Choice.model_validate_json(labels.files.read(rel))
+
+
+def reopen_scored(labels: ShardStore, scores: ShardStore) -> None:
+    """Plan videos anew that failed when they were scored, and have scores by now (`locum retry` of the scores)."""
+    reopened: set[str] = set().union(*(plan.ids for plan in scores.plans() if plan.header.reopens))
+    failed = (
+        {f.video_id for _, f in failures(labels) if not f.permanent and f.missing_rows} if reopened else set()
+    )
+    if failed & reopened:
+        still = {f.video_id for _, f in failures(scores)}
+        if mended := failed & reopened - still:
+            retry(labels, only=mended)

@@ -175,6 +175,7 @@ def _text(body: dict[str, Any]) -> str:
         lines.append(
             f"audit: {checked['disagreements']} of {checked['videos']} videos have another label than the dense "
             f"teacher's; with 95 % confidence at most {checked['at_most']:.1%} of groups' do"
+            + (f" ({checked['left_out']} damaged ones left out)" if checked["left_out"] else "")
         )
         if (drift := checked["drift"]) is not None and drift["alarm"]:
             lines.append(
@@ -186,9 +187,23 @@ def _text(body: dict[str, Any]) -> str:
         lines.append(
             f"guaranteed with confidence {1 - certificate['delta']:g}: at most {certificate['alpha']:g} of videos like "
             "those of the calibration split have another label than the dense teacher's"
+            + _checked(body["replayed"])
         )
     if body["quarantined_videos"]:
         lines.append(f"see: locum failures {body['store']}")
+    if (before := body.get("scores")) is not None and (
+        before["quarantined_videos"] or not before["complete"]
+    ):
+        lines.append(
+            f"the student's scores are a store of their own, {before['store']}: {before['quarantined_videos']} videos "
+            f"failed there (locum failures, locum retry), {before['pending_shards']} shards are pending"
+        )
     if not body["complete"]:
         lines.append(f"{body['pending_shards']} shards are pending: run the same command again")
     return "\n".join([*lines, body["store"], body["videos_file"]])
+
+
+def _checked(replayed: dict[str, Any] | None) -> str:
+    if replayed is None or not replayed["clips"]:
+        return " (not checked here: no calibration clip could be read)"
+    return f" (checked on {replayed['clips']} calibration clips)"

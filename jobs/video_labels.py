@@ -52,7 +52,8 @@ VIDEO_LABELS_SCHEMA = pa.schema(
     ]
 )
 """One video a row. ``top1`` is null where nobody was asked about any of its clips; ``audit_top1`` is the dense
-teacher's label of an audited video; ``teacher_s`` is without what audits took."""
+teacher's label of an audited video, null where the teacher could not see all of it; ``teacher_s`` is without what
+audits took."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,8 @@ def _rows(
         "deferred": total(deferred_N).astype(np.int32),
         "audited": audited_V,
         "audit_top1": pa.array(
-            first_classes(np.nan_to_num(dense_VK, nan=-1.0)).astype(np.int32), mask=~audited_V
+            first_classes(np.nan_to_num(dense_VK, nan=-1.0)).astype(np.int32),
+            mask=~audited_V | np.isnan(dense_VK).any(axis=1),
         ),
         "damaged": total(table["damaged"].to_numpy()).astype(np.int32),
         "decode_s": seconds("decode_ms").astype(np.float32),

@@ -61,7 +61,7 @@ class LocalRunner:
         finally:
             frames.close()
 
-    def try_out(self, task: K, function: Callable[[K], T]) -> T:
+    def try_out(self, task: K, function: Callable[[K], T], *, apart: bool = False) -> T:
         return function(task)
 
 
@@ -123,7 +123,7 @@ class _Loop:
             if self._request is not None:
                 self._frames.prefetch(self._running.wanted(shard), self._request)
                 if following is not None:
-                    self._frames.prefetch(self._running.wanted(following), self._request)
+                    self._announce(following, self._request)
             result = self._running.run(shard, self._frames)
         except LocumError:
             raise
@@ -136,6 +136,15 @@ class _Loop:
             return None
         self._failed_in_a_row = 0
         return result
+
+    def _announce(self, following: Shard, request: Request) -> None:
+        """Prefetch the next shard. What is wrong with it is said when its turn comes."""
+        try:
+            wanted = self._running.wanted(following)
+        except Exception as e:  # noqa: BLE001 - this shard shall not fail for the next one
+            log.debug("shard %s is not prefetched: %s", following.key, e)
+            return
+        self._frames.prefetch(wanted, request)
 
     def _commit(self, keys: tuple[ShardKey, ...]) -> None:
         for key in keys:

@@ -134,8 +134,9 @@ class Runner(Protocol):
         """
         ...
 
-    def try_out(self, task: K, function: Callable[[K], T]) -> T:
-        """What a function says of a task as this runner's workers would run it, called where they would.
+    def try_out(self, task: K, function: Callable[[K], T], *, apart: bool = False) -> T:
+        """What a function says of a task as this runner's workers would run it, called where they would. What may crash
+        or hang, as decoding may, is called ``apart``: in a process of its own, where the runner has such.
 
         Raises
         ------

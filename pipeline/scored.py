@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,8 @@ from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.answering import ClipInHand
 from pipeline.tasks.label_twice import FirstLook
 from pipeline.tasks.labels_table import ClipAnswer
-from schemas.arrays import I64
+from pipeline.video.attempts import unreadable
+from schemas.arrays import I64, Bools
 from schemas.policy import Choice
 from schemas.shard import Failure, Shard, ShardKey
 
@@ -58,9 +59,7 @@ class ScoredStore:
         A video of which there is neither a row nor a failure any more fails in passing.
         """
         with self._lock:
-            if self._where is None:
-                self._where = _Where.of(self._store)
-            keys = self._where.keys([v.video_id for v in shard.videos])
+            keys = self._planned().keys([v.video_id for v in shard.videos if v.unreadable is None])
             found = [self._of_shard(key) for key in sorted(set(keys.values()))]
         clips: list[ClipInHand] = []
         failures: list[Failure] = []
@@ -71,9 +70,23 @@ class ScoredStore:
             failures += [f for f in failed if keys.get(f.video_id) == key]
         there = {c.video_id for c in clips} | {f.video_id for f in failures}
         failures += [
-            _no_scores(v.video_id, v.uri, v.num_clips) for v in shard.videos if v.video_id not in there
+            unreadable(v) if v.unreadable is not None else _no_scores(v.video_id, v.uri, v.num_clips)
+            for v in shard.videos
+            if v.video_id not in there
         ]
         return FirstLook(sorted(clips, key=lambda c: c.key), tuple(failures))
+
+    def knows(self, video_ids: Sequence[str]) -> Bools:
+        """Which videos are among what was chosen from; (V,)."""
+        with self._lock:
+            there = self._planned().keys(list(video_ids))
+        return np.array([i in there for i in video_ids], np.bool_)
+
+    def _planned(self) -> _Where:
+        """Where videos are scored, in generations that have a choice: others may be added meanwhile."""
+        if self._where is None:
+            self._where = _Where.of(self._store, self._choices)
+        return self._where
 
     def _of_shard(self, key: ShardKey) -> tuple[pa.Table, tuple[Failure, ...]]:
         if key not in self._read:
@@ -93,15 +106,15 @@ class _Where:
     number_M: I64
 
     @classmethod
-    def of(cls, store: ShardStore) -> _Where:
-        ids, generations, numbers = [np.empty(0, "S16")], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for plan in store.plans():
+    def of(cls, store: ShardStore, generations: Container[int]) -> _Where:
+        ids, of_each, numbers = [np.empty(0, "S16")], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for plan in (p for p in store.plans() if p.generation in generations):
             for batch in plan.batches(["video_id", "shard"]):
                 batch = batch.filter(pc.greater_equal(batch["shard"], 0))
                 ids.append(ids_of(batch["video_id"]))
                 numbers.append(batch["shard"].to_numpy().astype(np.int64))
-                generations.append(np.full(batch.num_rows, plan.generation, np.int64))
-        every, generation, number = map(np.concatenate, (ids, generations, numbers))
+                of_each.append(np.full(batch.num_rows, plan.generation, np.int64))
+        every, generation, number = np.concatenate(ids), np.concatenate(of_each), np.concatenate(numbers)
         order = np.lexsort((generation, every))
         last = np.append(every[order][1:] != every[order][:-1], True)[: len(order)]
         keep = order[last]
@@ -132,7 +145,7 @@ def _in_hand(rows: pa.Table, choice: Choice) -> list[ClipInHand]:
             word["video_id"],
             word["start_us"],
             word["end_us"],
-            word["damaged"],
+            "damaged when it was scored" if word["damaged"] else "",
             word["decode_ms"],
             answer=ClipAnswer(
                 student_logits_K=logits_K,

@@ -6,6 +6,7 @@ they are written (float32), so that any reader of them decides alike.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -21,8 +22,8 @@ Tables = Callable[[], Iterable[pa.Table]]
 
 
 def choose(tables: Tables, share: float) -> Choice:
-    """The choice of ``share`` of all clips, rounded down, in two passes; memory holds four bytes a clip, and the keys
-    of clips that are as good as the last one chosen.
+    """The choice of ``share`` of all clips, rounded down, in two passes; memory holds some twelve bytes a clip, and as
+    many keys of clips that are as good as the last one as are chosen of them.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def choose(tables: Tables, share: float) -> Choice:
         return Choice(share=share, clips=len(score_N), chosen=0)
     last = np.partition(score_N, len(score_N) - count)[len(score_N) - count]
     ties = count - int((score_N > last).sum())
-    video_id, start_us = sorted(_keys_at(tables, last))[ties - 1]
+    video_id, start_us = heapq.nsmallest(ties, _keys_at(tables, last))[-1]
     return Choice(
         share=share,
         clips=len(score_N),

@@ -73,9 +73,14 @@ def sweep(store: ShardStore) -> tuple[int, int]:
 
 
 def retry(
-    store: ShardStore, *, stage: str | None = None, permanent: bool = False, shard_clips: int = 256
+    store: ShardStore,
+    *,
+    stage: str | None = None,
+    permanent: bool = False,
+    only: Collection[str] | None = None,
+    shard_clips: int = 256,
 ) -> RetryReport:
-    """Plan failed videos anew, as a generation of their own.
+    """Plan failed videos anew, as a generation of their own; of these ids alone, with ``only``.
 
     Transient failures by default; with ``permanent`` also damaged files (after an upgrade of the decoder,
     say), whose salvaged rows are then replaced.
@@ -91,6 +96,8 @@ def retry(
     after = len(store.plans())
     for _, failure in failures(store):
         if stage is not None and failure.stage != stage:
+            continue
+        if only is not None and failure.video_id not in only:
             continue
         if failure.permanent and not permanent:
             left += 1

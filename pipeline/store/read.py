@@ -38,8 +38,12 @@ def amendments(store: ShardStore) -> Amendments:
     return in_force.amendments(store.plans())
 
 
-def scan(store: ShardStore, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def scan(
+    store: ShardStore, columns: Sequence[str] | None = None, *, generation: int | None = None
+) -> Iterator[pa.Table]:
     """One table a shard, in key order, sorted by key within; memory does not grow with the store.
+
+    Of one ``generation`` alone, where it is given.
 
     ``columns`` may name data columns and ``uri``, ``label``, ``split``, ``group`` (all where not given), and
     ``file_id``. What is shown is what counted when the scan began: no key comes twice, whatever is added or
@@ -51,7 +55,7 @@ def scan(store: ShardStore, columns: Sequence[str] | None = None) -> Iterator[pa
         If there is no such column.
     """
     # Listed before what counts is looked up: a shard of a later reopening is then not read.
-    keys = sorted(store.committed())
+    keys = [k for k in sorted(store.committed()) if generation in (None, k.generation)]
     counts = store.in_force()
     waiting: deque[Future[pa.Table]] = deque()
     pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="locum-read")

@@ -45,8 +45,11 @@ class ClipInHand:
     video_id: str
     start_us: int
     end_us: int
-    damaged: bool
+    damage: str
+    """What is wrong with the frames that were looked at, in words; empty where nothing is."""
     decode_ms: float
+    teacher_damage: str = ""
+    """The same of the teacher's, which counts where it is asked."""
     student_frames: Frames | None = None
     teacher_frames: Frames | None = None
     held: int | None = None
@@ -59,7 +62,7 @@ class ClipInHand:
 
     def row(self) -> Row:
         """As a row of the label table."""
-        return self.video_id, self.start_us, self.end_us, self.decode_ms, self.damaged, self.answer
+        return self.video_id, self.start_us, self.end_us, self.decode_ms, bool(self.damage), self.answer
 
 
 def as_kept(frames_THWC: Frames, kept: FrameSpec) -> Frames:
@@ -69,8 +72,10 @@ def as_kept(frames_THWC: Frames, kept: FrameSpec) -> Frames:
 
 def in_hand(clip: Clip) -> ClipInHand:
     """A clip that was just decoded, without its frames."""
-    damaged = bool(clip.damage) or any(stream.damage for stream in clip.also)
-    return ClipInHand(clip.video_id, clip.span.start_us, clip.span.end_us, damaged, clip.decode_ms)
+    also = next((stream.damage for stream in clip.also if stream.damage), "")
+    return ClipInHand(
+        clip.video_id, clip.span.start_us, clip.span.end_us, clip.damage, clip.decode_ms, teacher_damage=also
+    )
 
 
 class Answering:

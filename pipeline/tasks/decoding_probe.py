@@ -56,27 +56,39 @@ def probe_decodings(
     once, twice = replace(task, decodings=1), replace(task, decodings=2)
     if not twice.decodes_twice or once.decodes_twice:
         return Decodings(2 if once.decodes_twice else 1)
-    ends = time.monotonic() + budget_seconds
+    stop = threading.Event()
+    watch = threading.Timer(budget_seconds, stop.set)
+    watch.daemon = True
+    watch.start()
+    try:
+        return _measured(once, twice, videos, share, stop)
+    finally:
+        watch.cancel()
+
+
+def _measured(
+    once: LabelTask, twice: LabelTask, videos: Sequence[Video], share: float, stop: threading.Event
+) -> Decodings:
+    """Over the videos that are measured whole before ``stop``."""
     rng = np.random.default_rng(0)
     seconds, count = np.zeros(2), 0
     for video in videos[:NUM_VIDEOS]:
         starts = [span.start_us for span in twice.teacher_request.spans_of(video)][:_CLIPS]
         video = replace(video, only_us=tuple(starts))
-        chosen = [s for s, draw in zip(starts, rng.random(len(starts)), strict=True) if draw < share]
-        seconds += (
-            _cpu_seconds(video, once.request),
-            _cpu_seconds(video, twice.request)
-            + (_cpu_seconds(replace(video, only_us=tuple(chosen)), twice.teacher_request) if chosen else 0.0),
-        )
-        count += 1
-        if time.monotonic() > ends:
+        chosen = tuple(s for s, draw in zip(starts, rng.random(len(starts)), strict=True) if draw < share)
+        each = np.array([_cpu_seconds(video, once.request, stop), _cpu_seconds(video, twice.request, stop)])
+        if chosen:
+            each[1] += _cpu_seconds(replace(video, only_us=chosen), twice.teacher_request, stop)
+        if stop.is_set():
             break
-    both, each = seconds.tolist()
-    return Decodings(2 if count and each < _GAIN * both else 1, both, each, count)
+        seconds += each
+        count += 1
+    one, two = seconds.tolist()
+    return Decodings(2 if count and two < _GAIN * one else 1, one, two, count)
 
 
-def _cpu_seconds(video: Video, request: FrameRequest) -> float:
+def _cpu_seconds(video: Video, request: FrameRequest, stop: threading.Event) -> float:
     began = time.thread_time()
-    for _ in video_events(video, request, 1, threading.Event()):
+    for _ in video_events(video, request, 1, stop):
         pass
     return time.thread_time() - began

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pipeline.frames import Clip, FrameRequest, FrameSource, VideoEnd
 from pipeline.tasks.answering import STUDENT_BATCH, Answering, ClipInHand, Frames, as_kept, in_hand
 from pipeline.tasks.held import HeldFrames
+from pipeline.tasks.label_accounts import accounted
 from pipeline.tasks.labels_table import label_table
 from pipeline.tasks.shard_clock import ShardClock
 from schemas.labels import LabelSpec
@@ -55,10 +56,11 @@ class LabelOnce:
         asked += self._decide(some, clock)
         rows += some
         ask(True)
+        rows, found = accounted(shard, rows, failures, {}, self._spec.teacher.decode.backend)
         table = label_table(self._spec, [c.row() for c in rows])
         clock.add("table")
         decode = sum(c.decode_ms for c in rows) / 1e3
-        return ShardResult(table, tuple(failures), clock.seconds | {"decode": decode})
+        return ShardResult(table, found, clock.seconds | {"decode": decode})
 
     def close(self) -> None:
         self._held.close()

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from pipeline.frames import Clip, Event, FrameRequest, FrameSource, VideoEnd
 from pipeline.tasks.answering import STUDENT_BATCH, Answering, ClipInHand, Frames, as_kept, in_hand
+from pipeline.tasks.label_accounts import accounted
 from pipeline.tasks.labels_table import label_table
 from pipeline.tasks.shard_clock import ShardClock
 from schemas.labels import LabelSpec
@@ -123,7 +124,7 @@ def second_look(
         clock.add("wait")
         if isinstance(event, Clip):
             clip = clips[event.video_id, event.span.start_us]
-            clip.damaged |= bool(event.damage)
+            clip.teacher_damage = event.damage
             clip.decode_ms += event.decode_ms
             clip.teacher_frames = event.frames_VTHWC
             asked = models.ask([*asked, clip], _frames, shard, clock, to_end=False)
@@ -136,7 +137,7 @@ def second_look(
             raise TypeError(f"frames were asked for, a {type(event).__name__} came")
     clock.add("wait")
     models.ask(asked, _frames, shard, clock, to_end=True)
-    rows, failures = _accounted(shard, found, failed)
+    rows, failures = accounted(shard, found.clips, found.failures, failed, spec.teacher.decode.backend)
     table = label_table(spec, [c.row() for c in rows])
     clock.add("table")
     decode = sum(c.decode_ms for c in rows) / 1e3
@@ -150,31 +151,6 @@ def _narrowed(shard: Shard, asked: Sequence[ClipInHand]) -> Shard:
         starts.setdefault(clip.video_id, []).append(clip.start_us)
     videos = (replace(v, only_us=tuple(starts[v.video_id])) for v in shard.videos if v.video_id in starts)
     return Shard(shard.key, tuple(videos))
-
-
-def _accounted(
-    shard: Shard, found: FirstLook, failed: dict[str, Failure]
-) -> tuple[list[ClipInHand], tuple[Failure, ...]]:
-    """The rows that stand, and the failures of both looks as one a video."""
-    planned = {v.video_id: v.num_clips for v in shard.videos}
-    passing = {i for i, f in failed.items() if not f.permanent}
-    rows = [c for c in found.clips if c.video_id not in passing]
-    damaged: dict[str, int] = {}
-    for clip in rows:
-        a = clip.answer
-        clip.damaged |= clip.video_id in failed and (a.deferred or a.audited) and a.teacher_logits_SK is None
-        damaged[clip.video_id] = damaged.get(clip.video_id, 0) + clip.damaged
-    before = {f.video_id: f for f in found.failures}
-    failures = []
-    for video_id in [v.video_id for v in shard.videos if v.video_id in before or v.video_id in failed]:
-        if video_id in passing:
-            failures.append(replace(failed[video_id], missing_rows=planned[video_id], damaged_rows=0))
-            continue
-        first = before.get(video_id)
-        about = first or failed[video_id]
-        missing = first.missing_rows if first is not None else 0
-        failures.append(replace(about, missing_rows=missing, damaged_rows=damaged.get(video_id, 0)))
-    return rows, tuple(failures)
 
 
 def _frames(clip: ClipInHand) -> Frames:

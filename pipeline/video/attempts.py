@@ -30,6 +30,12 @@ _NOT_THERE = frozenset({"FileNotFoundError", "NotADirectoryError", "IsADirectory
 _NOT_WAITED_FOR = _NOT_THERE | {CHANGED_WHILE_READ}
 
 
+def unreadable(video: Video) -> Failure:
+    """What befell a video of which it is known that it cannot be read."""
+    known = Failure.from_json(json.loads(video.unreadable or ""))
+    return replace(known, video_id=video.video_id, missing_rows=video.num_clips)
+
+
 class VideoAttempts:
     """Decodes one video. `events` yields its clips and one VideoEnd; ``stop`` ends it early, without a
     VideoEnd. Clips that were handed on ``before`` are not yielded again, but count in what is said of the video.
@@ -66,10 +72,7 @@ class VideoAttempts:
         """
         video = self._video
         if video.unreadable is not None:
-            known = Failure.from_json(json.loads(video.unreadable))
-            yield VideoEnd(
-                video.video_id, replace(known, video_id=video.video_id, missing_rows=video.num_clips)
-            )
+            yield VideoEnd(video.video_id, unreadable(video))
             return
         spans = self._request.spans_of(video)
         left = [span for span in spans if span.start_us > self._last_start_us]
@@ -78,12 +81,13 @@ class VideoAttempts:
             yield VideoEnd(video.video_id, self._failure(len(spans), error))
 
     def _all_attempts(self, spans: Sequence[ClipSpan]) -> Generator[Clip, None, VideoError | None]:
-        left = list(spans)
+        first = 0  # of those that have not come; a damaged length may make millions of them
         while True:
             self._num_attempts += 1
             try:
-                for clip in self._one_attempt(left):
-                    left = [span for span in left if span.start_us > clip.span.start_us]
+                for clip in self._one_attempt(spans[first:]):
+                    while first < len(spans) and spans[first].start_us <= clip.span.start_us:
+                        first += 1
                     yield clip
                 return None
             except VideoError as error:

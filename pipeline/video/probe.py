@@ -30,6 +30,9 @@ _SELF_TIMED = frozenset({"mpegts", "mpeg", "h264", "hevc", "m4v", "mpegvideo", "
 """Formats without a declared duration: what FFmpeg reports is measured or guessed from what is there."""
 
 
+_SHORT_US, _SLOWEST_US = 3_600_000_000, 10_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class _Scan:
     """What the packets show, in microseconds of the container's clock; ends are None where no packet was
@@ -67,6 +70,7 @@ def _probe(media: Media) -> MediaInfo:
         scan = _scan(media, frame_us)
     duration_us, truncated = _judge(declared_us, is_videos, scan, media, frame_us)
     num_frames = scan.num_frames if scan else (stream.frames or None)
+    _require_plausible(duration_us, num_frames, media.uri)
     num_keyframes = scan.num_keyframes if scan else None
     if scan is None and num_frames and len(stream.index_entries) == num_frames:
         num_keyframes = sum(entry.is_keyframe for entry in stream.index_entries)
@@ -107,6 +111,18 @@ def _declared_us(media: Media) -> tuple[int | None, bool]:
     if container.duration and container.duration > 0:
         return container.duration, False
     return None, False
+
+
+def _require_plausible(duration_us: int, num_frames: int | None, uri: str) -> None:
+    """One flipped bit in a table of times makes days of seconds, and millions of clips of them. Slow slide shows pass:
+    it takes more than an hour, and less than a picture in ten seconds."""
+    if num_frames and duration_us > max(_SHORT_US, num_frames * _SLOWEST_US):
+        raise VideoError(
+            "probe",
+            f"{num_frames} frames in {duration_us / 1e6:.0f} s are no video: a time in {uri} is damaged",
+            permanent=True,
+            cause="ImplausibleLength",
+        )
 
 
 def _judge(

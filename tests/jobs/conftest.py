@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.distilling import make
+from jobs.distill import distil
+from tests.jobs.distilling import OPTIONS, TRAIN, make, targets_in
 from tests.s3_server import s3_bucket, s3_server
 
 __all__ = ["s3_bucket", "s3_server"]
@@ -44,3 +45,15 @@ def fresh(tmp_path: Path) -> Callable[..., str]:
         return make(tmp_path, **changes)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an archive, its targets and frames, and a student. Policies may be added to it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "archive").mkdir()
+    make(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.distill.evaluate.NUM_DRAWS", 20)
+        distil([targets_in(folder)], str(folder / "out"), TRAIN, OPTIONS)
+    return folder

@@ -18,11 +18,9 @@ from pipeline.store.read import read
 from pipeline.store.shard_store import ShardStore
 from schemas.errors import EXIT_SETTINGS, SettingsError
 from schemas.policy import PolicySpec
+from tests.jobs.labelled_archive import add_policy, run
 from tests.jobs.labelling import EVERY_KIND, URI_OF, Clip, Made, make_labels
-from tests.jobs.test_label import add_policy, run, trained
 from tests.pipeline.store.stores import new_store
-
-__all__ = ["trained"]
 
 KINDS = list(EVERY_KIND)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,95 +17,20 @@ from jobs.costs import student_seconds
 from jobs.distill import distil
 from jobs.frames import keep_frames
 from jobs.judged import judged, open_student, targets_of
-from jobs.label import LabelOptions, LabelReport, label
+from jobs.label import LabelOptions, label
 from jobs.label_inputs import read_policy
-from pipeline.models.weights import fetch
 from pipeline.runner import RunSettings
-from pipeline.select.budget import price_of
 from pipeline.select.policies import policy_of
-from pipeline.select.scores import deferral
-from pipeline.select.simulate import Simulation
 from pipeline.store.read import read
-from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import verify
 from pipeline.tasks.label import LabelTask
 from schemas.errors import SettingsError
 from schemas.labels import LabelSpec
-from schemas.policy import AggregationName, Certificate, CostSpec, Expected, PolicyDocument, PolicySpec, Wish
-from tests.jobs.distilling import CLASSES, KEEP, OPTIONS, TRAIN, make, targets_in
+from schemas.policy import AggregationName, Certificate, PolicySpec
+from tests.jobs.distilling import CLASSES, KEEP, OPTIONS, TRAIN, targets_in
+from tests.jobs.labelled_archive import add_policy, middle, run, simulation, student_in
 
 pytestmark = pytest.mark.slow
-
-EXPECTED = Expected(
-    videos=1, groups=1, share=0, ratio=1, agreement=1, accuracy=None, gain=None, gain_low=None
-)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an archive, its targets and frames, and a student. Policies may be added to it."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "archive").mkdir()
-    make(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.distill.evaluate.NUM_DRAWS", 20)
-        distil([targets_in(folder)], str(folder / "out"), TRAIN, OPTIONS)
-    return folder
-
-
-def student_in(folder: Path) -> str:
-    (found,) = (folder / "out").glob("student-*")
-    return str(found)
-
-
-def add_policy(
-    folder: Path,
-    spec: PolicySpec,
-    aggregation: AggregationName = "replace-mean",
-    name: str = "p",
-    student_url: str | None = None,
-    **changes: object,
-) -> str:
-    """Write a policy into the student's folder; its name."""
-    student = open_student(student_url or student_in(folder))
-    document = PolicyDocument(
-        name=name,
-        student=student.fingerprint,
-        weights_sha256=student.about["weights_sha256"],
-        program_sha256=fetch(f"{student.url}/student.pt2").sha256,
-        frames=student.about["frames"]["fingerprint"],
-        targets=student.about["targets"][0]["fingerprint"],
-        classes=tuple(student.about["classes"]),
-        policy=spec,
-        aggregation=aggregation,
-        student_temperature=1.3,
-        teacher_temperature=0.9,
-        wish=Wish(budget=0.5),
-        costs=CostSpec(),
-        expected=EXPECTED,
-        made_at="now",
-        versions={},
-    )
-    document = document.model_copy(update=changes)
-    student.files.put_over(f"policies/{name}.json", document.model_dump_json().encode())
-    return name
-
-
-def run(folder: Path, out: Path, policy: str, **options: object) -> LabelReport:
-    given = LabelOptions(**{"num_threads": 1, "shard_clips": 12, "decodings": 1, **options})  # type: ignore[arg-type]
-    return label(str(folder / "archive" / "m.csv"), str(out), student_in(folder), policy, given)
-
-
-def middle(folder: Path, score: str) -> float:
-    """A threshold that half of the held-out clips pass, midway between two scores."""
-    return price_of(deferral(simulation(folder).known.scores, score), 0.5)
-
-
-def simulation(folder: Path) -> Simulation:
-    student = open_student(student_in(folder))
-    store = targets_of(student)
-    val, calibration, test = (judged(student, split, store) for split in ("val", "calibration", "test"))
-    return Simulation(val.and_(calibration).and_(test).tempered(1.3, 0.9).known(), CostSpec(), num_draws=10)
 
 
 @pytest.mark.parametrize(
@@ -384,104 +308,3 @@ def test_as_a_command_on_ray(trained: Path, tmp_path: Path, capsys: pytest.Captu
     assert table["top1"].to_pylist() == here.labels.table["top1"].to_pylist()
     assert locum(argv) == 0
     assert "the teacher was asked about 18 of" in capsys.readouterr().out
-
-
-# ---------------------------------------------------------------- an exact budget
-
-
-def deferred(report: LabelReport) -> set[tuple[str, int]]:
-    rows = read(report.store, ["video_id", "start_us", "deferred"]).to_pylist()
-    return {(r["video_id"], r["start_us"]) for r in rows if r["deferred"]}
-
-
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.37, 1.0])
-def test_a_budget_is_met_exactly_and_as_the_simulator_says(
-    trained: Path, tmp_path: Path, share: float
-) -> None:
-    name = add_policy(trained, PolicySpec(kind="budget", share=share, score="entropy"), name=f"b{share}")
-    report = run(trained, tmp_path, name)
-    assert report.complete and verify(report.store).clean and report.scores is not None
-    assert verify(report.scores.store).clean
-    rows = read(report.store)
-    assert rows["deferred"].to_numpy().sum() == math.floor(share * len(rows)) == len(deferred(report))
-    assert rows["teacher_logits"].null_count == len(rows) - len(deferred(report))
-    assert rows["student_logits"].null_count == 0
-    # The same clips as a budget over all that the student said.
-    order = np.lexsort((rows["start_us"], rows["video_id"], -rows["score"].to_numpy()))
-    wanted = {
-        (rows["video_id"][i].as_py(), rows["start_us"][i].as_py())
-        for i in order[: len(deferred(report))].tolist()
-    }
-    assert deferred(report) == wanted
-    if share == 1.0:
-        dense = run(trained, tmp_path, add_policy(trained, PolicySpec(kind="dense"), name="all-of-them"))
-        assert report.labels.table["top1"].equals(dense.labels.table["top1"])
-
-
-def test_a_budget_of_a_grown_archive_leaves_what_was_chosen(trained: Path, tmp_path: Path) -> None:
-    name = add_policy(trained, PolicySpec(kind="budget", share=0.3, score="msp"), name="grown")
-    lines = (trained / "archive" / "m.csv").read_text().splitlines()
-    part = trained / "archive" / "part.csv"
-    part.write_text("\n".join(lines[:10]) + "\n")
-    options = LabelOptions(num_threads=1, shard_clips=6)
-    first = label(str(part), str(tmp_path), student_in(trained), name, options)
-    before, count = deferred(first), first.counts.rows
-    assert len(before) == math.floor(0.3 * count) > 0
-    second = run(trained, tmp_path, name)
-    assert second.store.url == first.store.url and second.counts.rows > count
-    assert before < deferred(second) and verify(second.store).clean
-    new = second.counts.rows - count
-    assert len(deferred(second)) == math.floor(0.3 * count) + math.floor(0.3 * new)
-    again = run(trained, tmp_path, name)
-    assert again.complete and again.summary.shards == 0 and deferred(again) == deferred(second)
-
-
-def test_a_budget_that_is_interrupted_ends_at_the_same_labels(trained: Path, tmp_path: Path) -> None:
-    name = add_policy(trained, PolicySpec(kind="budget", share=0.4, score="margin"), name="killed")
-    whole = run(trained, tmp_path / "whole", name)
-    none = run(trained, tmp_path / "parts", name, settings=RunSettings(max_seconds=0.0))
-    assert not none.complete and none.counts.rows == 0
-    stops = 0
-    for stop_after in range(1, 30):
-        calls = 0
-
-        def stop(_: object, most: int = stop_after) -> None:
-            nonlocal calls
-            calls += 1
-            if calls == most:
-                raise KeyboardInterrupt
-
-        given = LabelOptions(num_threads=1, shard_clips=12)
-        try:
-            report = label(
-                str(trained / "archive" / "m.csv"),
-                str(tmp_path / "parts"),
-                student_in(trained),
-                name,
-                given,
-                on_progress=stop,
-            )
-            break
-        except KeyboardInterrupt:
-            stops += 1
-    assert stops > 3 and report.complete and verify(report.store).clean
-    keep = [n for n in read(whole.store).column_names if not n.endswith("_ms")]
-    assert read(report.store, keep).equals(read(whole.store, keep))
-    assert report.labels.table["top1"].equals(whole.labels.table["top1"])
-
-
-def test_a_budget_as_a_command_on_ray(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    name = add_policy(trained, PolicySpec(kind="budget", share=0.25, score="msp"), name="on-ray")
-    argv = ["label", str(trained / "archive" / "m.csv"), "-o", str(tmp_path), "--policy", name]
-    assert (
-        locum([*argv, "--student", student_in(trained), "--workers", "1", "-q", "--audit-share", "0.3"]) == 0
-    )
-    here = run(trained, tmp_path / "here", name, audit_share=0.3)
-    (store,) = tmp_path.glob("labels-*")
-    keep = [n for n in read(here.store).column_names if not n.endswith("_ms")]
-    assert read(ShardStore.open(str(store)), keep).equals(read(here.store, keep))
-    said = capsys.readouterr().out
-    assert f"asked about {len(deferred(here))} of {here.counts.rows} clips" in said
-    assert here.audit.videos > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import fsspec
@@ -11,6 +12,7 @@ import pytest
 from pipeline.video.frame_reader import FrameReader
 from pipeline.video.probe import probe
 from pipeline.video.source import open_media
+from schemas.errors import VideoError
 from tests.video_files import QUIET, RECIPES, VideoFile, constant, encode
 
 Get = Callable[[str], VideoFile]
@@ -76,3 +78,12 @@ def test_real_files(codecs: Path) -> None:
         assert not info.truncated, path.name
         checked += 1
     assert checked >= 25
+
+
+def test_a_length_that_cannot_be_is_damage_and_not_millions_of_clips(tmp_path: Path) -> None:
+    days = encode(tmp_path / "days.mkv", [*constant(11), Fraction(7200)], options=QUIET)
+    with pytest.raises(VideoError, match="12 frames in 7200 s") as caught:
+        probe(str(days.path))
+    assert caught.value.permanent and caught.value.cause == "ImplausibleLength"
+    slides = encode(tmp_path / "slides.mkv", [*constant(11), Fraction(3000)], options=QUIET)
+    assert probe(str(slides.path)).duration_us > 3_000_000_000 - 1

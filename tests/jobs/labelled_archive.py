@@ -1,0 +1,79 @@
+"""A small archive with a student, its policies, and runs of `jobs.label` over it: for tests. See `trained`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobs.judged import judged, open_student, targets_of
+from jobs.label import LabelOptions, LabelReport, label
+from pipeline.models.weights import fetch
+from pipeline.select.budget import price_of
+from pipeline.select.scores import deferral
+from pipeline.select.simulate import Simulation
+from pipeline.store.read import read
+from schemas.policy import AggregationName, CostSpec, Expected, PolicyDocument, PolicySpec, Wish
+
+EXPECTED = Expected(
+    videos=1, groups=1, share=0, ratio=1, agreement=1, accuracy=None, gain=None, gain_low=None
+)
+
+
+def student_in(folder: Path) -> str:
+    (found,) = (folder / "out").glob("student-*")
+    return str(found)
+
+
+def add_policy(
+    folder: Path,
+    spec: PolicySpec,
+    aggregation: AggregationName = "replace-mean",
+    name: str = "p",
+    student_url: str | None = None,
+    **changes: object,
+) -> str:
+    """Write a policy into the student's folder; its name."""
+    student = open_student(student_url or student_in(folder))
+    document = PolicyDocument(
+        name=name,
+        student=student.fingerprint,
+        weights_sha256=student.about["weights_sha256"],
+        program_sha256=fetch(f"{student.url}/student.pt2").sha256,
+        frames=student.about["frames"]["fingerprint"],
+        targets=student.about["targets"][0]["fingerprint"],
+        classes=tuple(student.about["classes"]),
+        policy=spec,
+        aggregation=aggregation,
+        student_temperature=1.3,
+        teacher_temperature=0.9,
+        wish=Wish(budget=0.5),
+        costs=CostSpec(),
+        expected=EXPECTED,
+        made_at="now",
+        versions={},
+    )
+    document = document.model_copy(update=changes)
+    student.files.put_over(f"policies/{name}.json", document.model_dump_json().encode())
+    return name
+
+
+def run(folder: Path, out: Path, policy: str, **options: object) -> LabelReport:
+    given = LabelOptions(**{"num_threads": 1, "shard_clips": 12, "decodings": 1, **options})  # type: ignore[arg-type]
+    return label(str(folder / "archive" / "m.csv"), str(out), student_in(folder), policy, given)
+
+
+def simulation(folder: Path) -> Simulation:
+    student = open_student(student_in(folder))
+    store = targets_of(student)
+    val, calibration, test = (judged(student, split, store) for split in ("val", "calibration", "test"))
+    return Simulation(val.and_(calibration).and_(test).tempered(1.3, 0.9).known(), CostSpec(), num_draws=10)
+
+
+def middle(folder: Path, score: str) -> float:
+    """A threshold that half of the held-out clips pass, midway between two scores."""
+    return price_of(deferral(simulation(folder).known.scores, score), 0.5)
+
+
+def deferred(report: LabelReport) -> set[tuple[str, int]]:
+    """The clips that the policy called the teacher for."""
+    rows = read(report.store, ["video_id", "start_us", "deferred"]).to_pylist()
+    return {(r["video_id"], r["start_us"]) for r in rows if r["deferred"]}
