@@ -151,6 +151,8 @@ def label(
         from jobs.profile import profile_table
 
         print(profile_table(report.summary), file=sys.stderr)
+    if report.scores is not None:
+        say_failed(report.scores.summary.failed_shards)
     say_failed(report.summary.failed_shards)
     return EXIT_OK if report.complete else EXIT_UNFINISHED
 
@@ -174,8 +176,8 @@ def _text(body: dict[str, Any]) -> str:
     if (checked := body["audit"])["videos"]:
         lines.append(
             f"audit: {checked['disagreements']} of {checked['videos']} videos have another label than the dense "
-            f"teacher's; with 95 % confidence at most {checked['at_most']:.1%} of groups' do"
-            + (f" ({checked['left_out']} damaged ones left out)" if checked["left_out"] else "")
+            f"teacher's; with 95 % confidence at most {checked['at_most']:.1%} do (one of each group counts"
+            + (f", {checked['left_out']} damaged ones do not)" if checked["left_out"] else ")")
         )
         if (drift := checked["drift"]) is not None and drift["alarm"]:
             lines.append(
