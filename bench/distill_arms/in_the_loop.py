@@ -67,10 +67,11 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Run:
-    """What came of one arm with one seed. Of each held-out clip: divergence from the teacher; whether its label was
-    found, nan where it has none."""
+    """What came of one arm with one seed. ``cpu_seconds`` are of all threads, and say what it costs whatever runs
+    beside. Of each held-out clip: divergence from the teacher; whether its label was found, nan where it has none."""
 
     seconds: float
+    cpu_seconds: float
     clips_per_second: float
     kl_N: Floats
     right_N: Floats
@@ -85,9 +86,9 @@ def train(
     training, model, student = training_of(
         arm.snapshot, arm.loader, kept, spec, arm.train_R, work, on_progress, arm.stretch_R
     )
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     state = training.run()
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu_started
     trunk = Trunk(model.eval(), student.input, has_features=False)
     at_one = TargetReader(judged_by.snapshot)
     kls, rights = [], []
@@ -98,31 +99,41 @@ def train(
         label = judged_by.snapshot.rows_R["label"][rows]
         rights.append(np.where(label < 0, np.nan, q.argmax(axis=1) == label))
     return Run(
-        seconds + arm.before_seconds, state.clips / seconds, np.concatenate(kls), np.concatenate(rights)
+        seconds + arm.before_seconds,
+        cpu + arm.before_seconds,
+        state.clips / seconds,
+        np.concatenate(kls),
+        np.concatenate(rights),
     )
 
 
 def table(arms: Sequence[Arm], runs: Sequence[Sequence[Run]], group_N: NDArray[np.uint64]) -> list[str]:
     """A line an arm, and each arm from the cache against each with the teacher in the loop. ``runs`` has the seeds of
     each arm."""
-    lines = [f"{'':28s} {'seconds':>9s} {'clips/s':>9s} {'KL':>8s} {'accuracy':>9s}  KL of each seed"]
+    columns = ("seconds", "cpu_seconds", "clips_per_second")
+    lines = [
+        f"{'':28s} {'seconds':>9s} {'of CPU':>9s} {'clips/s':>9s} {'KL':>8s} {'accuracy':>9s}  KL of each seed"
+    ]
     means = []
     for arm, of_seeds in zip(arms, runs, strict=True):
         kl_N = np.mean([r.kl_N for r in of_seeds], axis=0)
         right_N = np.mean([r.right_N for r in of_seeds], axis=0)
-        seconds, rate = (
-            float(np.median([getattr(r, n) for r in of_seeds])) for n in ("seconds", "clips_per_second")
-        )
-        means.append(replace(of_seeds[0], seconds=seconds, kl_N=kl_N, right_N=right_N))
-        each = ", ".join(f"{r.kl_N.mean():.4f}" for r in of_seeds)
+        seconds, cpu, rate = (float(np.median([getattr(r, n) for r in of_seeds])) for n in columns)
+        means.append(replace(of_seeds[0], seconds=seconds, cpu_seconds=cpu, kl_N=kl_N, right_N=right_N))
+        each, right = ", ".join(f"{r.kl_N.mean():.4f}" for r in of_seeds), np.nanmean(right_N)
         lines.append(
-            f"{arm.name:28s} {seconds:9.1f} {rate:9.1f} {kl_N.mean():8.4f} {np.nanmean(right_N):9.4f}  {each}"
+            f"{arm.name:28s} {seconds:9.1f} {cpu:9.1f} {rate:9.1f} {kl_N.mean():8.4f} {right:9.4f}  {each}"
         )
     for cached, of_cached in zip(arms, means, strict=True):
         for live, of_live in zip(arms, means, strict=True):
             if cached.name.startswith("cache") and live.name.startswith("online"):
-                times = of_live.seconds / of_cached.seconds
-                lines.append(f"{cached.name} against {live.name}: {times:.2f} times cheaper")
+                times, of_cpu = (
+                    of_live.seconds / of_cached.seconds,
+                    of_live.cpu_seconds / of_cached.cpu_seconds,
+                )
+                lines.append(
+                    f"{cached.name} against {live.name}: {times:.2f} times cheaper, {of_cpu:.2f} in CPU seconds"
+                )
                 lines += against_online(
                     of_cached.kl_N, of_live.kl_N, of_cached.right_N, of_live.right_N, group_N
                 )
