@@ -26,7 +26,7 @@ from pipeline.plan import video_clips
 from pipeline.select.calibrate import Chosen, certify, check_groups, choose, sequence_of
 from pipeline.select.decision import Decision
 from pipeline.select.joined import Judged
-from pipeline.select.policies import bases_of, policy_of
+from pipeline.select.policies import bases_of, policy_of, usual_aggregation
 from pipeline.select.simulate import Outcome, Simulation
 from pipeline.store.document import library_versions, now
 from pipeline.store.shard_store import ShardStore
@@ -48,7 +48,9 @@ from schemas.targets import TargetSpec
 
 FOLDER = "policies"
 LOOKS = "policies/looks"
-_TRIED: tuple[PolicyKind, ...] = ("clip-threshold", "video-threshold")
+_TRIED: tuple[PolicyKind, ...] = ("clip-threshold", "video-threshold", "video-part")
+_TRIED_TO_CERTIFY = _TRIED[:2]
+"""Of many candidates the most promising one is promising by chance, and only one is certified."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VOID = (
     "another student, other weights or another view of the clips",
@@ -63,9 +65,9 @@ _VOID = (
 class CalibrateOptions:
     """Which policies are tried, and where things are."""
 
-    kinds: tuple[PolicyKind, ...] = _TRIED
+    kinds: tuple[PolicyKind, ...] = ()
     scores: tuple[ScoreName, ...] = get_args(ScoreName)
-    aggregation: AggregationName = "replace-mean"
+    aggregation: AggregationName | None = None
     name: str | None = None
     targets: str | None = None
     costs: CostFlags = field(default_factory=CostFlags)
@@ -106,12 +108,13 @@ def calibrate(
     choosing = _to_choose_on(student, calibration, targets).tempered(*temps)
     costs = costs_of(options.costs, student, targets)
     sim = Simulation(choosing.known(), costs, seed=options.seed)
-    bases = bases_of(options.kinds, options.scores)
+    tried = _TRIED if wish.max_disagreement is None else _TRIED_TO_CERTIFY
+    bases = bases_of(options.kinds or tried, options.scores)
     certificate = None
     if wish.max_disagreement is not None:
         chosen, certificate = _guaranteed(student, targets, calibration, sim, bases, temps[0], wish, options)
     else:
-        chosen = choose(sim, bases, [options.aggregation], wish)
+        chosen = choose(sim, bases, options.aggregation, wish)
     document = PolicyDocument(
         name=name,
         student=student.fingerprint,
@@ -121,7 +124,7 @@ def calibrate(
         targets=targets.document.fingerprint,
         classes=tuple(student.about["classes"]),
         policy=chosen.spec,
-        aggregation=options.aggregation,
+        aggregation=chosen.aggregation,
         student_temperature=temps[0],
         teacher_temperature=temps[1],
         wish=wish,
@@ -164,13 +167,14 @@ def _guaranteed(
     at half of the disagreement that is allowed."""
     alpha, delta = wish.max_disagreement or 0.0, round(1 - wish.confidence, 12)
     base = _most_promising(sim, bases, options.aggregation, alpha)
+    pooled = options.aggregation or usual_aggregation(base.kind)
     members = sequence_of(base, sim.known)
     body = {
         "student": student.fingerprint,
         "weights_sha256": student.about["weights_sha256"],
         "targets": targets.document.fingerprint,
         "members": [m.model_dump(mode="json") for m in members],
-        "aggregation": options.aggregation,
+        "aggregation": pooled,
         "student_temperature": temperature,
         "alpha": alpha,
         "delta": delta,
@@ -179,10 +183,10 @@ def _guaranteed(
     kept, left_out, named = _to_certify_on(student, calibration, targets)
     known = kept.tempered(temperature).known()
     body["data"] = _digest_of(kept)
-    look = _written_down(student, body, lambda level: check_groups(known, options.aggregation, alpha, level))
-    found = certify(known, members, options.aggregation, alpha=alpha, delta=look.level, salt=options.seed)
+    look = _written_down(student, body, lambda level: check_groups(known, pooled, alpha, level))
+    found = certify(known, members, pooled, alpha=alpha, delta=look.level, salt=options.seed)
     spec = members[found.member]
-    outcome = sim.outcome(_decided(spec, sim), options.aggregation)
+    outcome = sim.outcome(_decided(spec, sim), pooled)
     certificate = Certificate(
         alpha=alpha,
         delta=delta,
@@ -200,11 +204,11 @@ def _guaranteed(
         holds_for="one video of each group, drawn at random, of readable videos like those of the calibration split",
         void_if=_VOID,
     )
-    return Chosen(spec, options.aggregation, outcome), certificate
+    return Chosen(spec, pooled, outcome), certificate
 
 
 def _most_promising(
-    sim: Simulation, bases: Sequence[PolicySpec], aggregation: AggregationName, alpha: float
+    sim: Simulation, bases: Sequence[PolicySpec], aggregation: AggregationName | None, alpha: float
 ) -> PolicySpec:
     """The policy whose sequence gets furthest before it disagrees on more than half of ``alpha`` of the videos that
     one may choose on."""
@@ -212,7 +216,7 @@ def _most_promising(
     for base in bases:
         ratio = 1.0
         for spec in sequence_of(base, sim.known)[1:]:
-            outcome = sim.outcome(_decided(spec, sim), aggregation)
+            outcome = sim.outcome(_decided(spec, sim), aggregation or usual_aggregation(base.kind))
             if outcome.agreement.value < 1 - alpha / 2:
                 break
             ratio = outcome.ratio

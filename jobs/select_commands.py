@@ -95,7 +95,7 @@ def calibrate(
     confidence: float = 0.95,
     policy: Annotated[tuple[PolicyKind, ...], Words] = (),
     score: Annotated[tuple[ScoreName, ...], Words] = (),
-    aggregation: AggregationName = "replace-mean",
+    aggregation: AggregationName | None = None,
     name: str | None = None,
     targets: str | None = None,
     costs: CostFlags = CostFlags(),
@@ -120,11 +120,13 @@ def calibrate(
     confidence
         Of the guarantee: the chance that the calibration videos do not mislead.
     policy
-        Kinds of policy to try; where not given: thresholds on clips and on whole videos.
+        Kinds of policy to try; where not given: thresholds on clips and on whole videos, and but for a guarantee on
+        parts of videos.
     score
         Scores to try; all where not given.
     aggregation
-        From clips to a video's label.
+        From clips to a video's label. Where not given: the teacher alone for parts of videos, else the mean of whoever
+        answered.
     name
         The policy's name; after the wish where not given.
     targets
@@ -199,6 +201,8 @@ COST_STEPS = (0.1, 0.25, 0.4, 0.6)
 
 
 def _frontier_text(report: SimulateReport) -> str:
+    from pipeline.select.policies import usual_aggregation
+
     about, labelled = report.about, report.about["labelled_videos"] > 0
     per = about["clips_per_video"]
     dense, c = report.points[0].outcome, report.costs
@@ -215,17 +219,19 @@ def _frontier_text(report: SimulateReport) -> str:
             else ", and no labels: agreement with it is shown"
         ),
         "",
-        f"{what} of videos at no more than a share of the dense cost, pooled by replace-mean; * not below "
-        "the dense teacher's by a point (95 %)",
+        f"{what} of videos at no more than a share of the dense cost, pooled by replace-mean (video-part: by the "
+        "teacher alone); * not below the dense teacher's by a point (95 %)",
         f"  {'policy':16s} {'score':11s}" + "".join(f"{f'{step:.0%}':>10s}" for step in COST_STEPS),
     ]
     rows: dict[tuple[str, str], list[str]] = {}
     for point in report.points:
-        if point.aggregation == "replace-mean":
+        if point.aggregation == usual_aggregation(point.policy):
             rows.setdefault((point.policy, point.score), [])
     for key, cells in rows.items():
         mine = [
-            p.outcome for p in report.points if (p.policy, p.score) == key and p.aggregation == "replace-mean"
+            p.outcome
+            for p in report.points
+            if (p.policy, p.score) == key and p.aggregation == usual_aggregation(p.policy)
         ]
         for step in COST_STEPS:
             within = [o for o in mine if o.ratio <= step]

@@ -21,7 +21,7 @@ from schemas.errors import SettingsError
 from schemas.policy import AGGREGATIONS, SCORES, CostFlags, CostSpec, PolicySpec
 
 _DETERMINED = tuple(a for a in AGGREGATIONS if a != "control-variate")
-_BY_SCORE = ("clip-threshold", "video-threshold", "top-k", "budget")
+_BY_SCORE = ("clip-threshold", "video-threshold", "video-part", "top-k", "budget")
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ PolicyKind = Literal[
     "dense",
     "clip-threshold",
     "video-threshold",
+    "video-part",
     "top-k",
     "uniform-k",
     "random-k",
@@ -86,6 +87,7 @@ AGGREGATIONS: tuple[str, ...] = get_args(AggregationName)
 _WANTS = {
     "clip-threshold": ("threshold",),
     "video-threshold": ("threshold",),
+    "video-part": ("threshold", "part"),
     "top-k": ("k",),
     "uniform-k": ("k",),
     "random-k": ("k",),
@@ -111,6 +113,11 @@ class PolicySpec(Spec):
     """The student looks at every so-many-th clip of a video, then at more of them: 4 2 1."""
     exit_margin: float | None = Field(None, ge=0, le=1)
     """A video is done when its first class leads by so much."""
+    part: float | None = Field(None, gt=0, le=1)
+    """With 'video-part': so much of the clips of a video in doubt, those with the highest chance that the teacher is
+    right."""
+    price: float = Field(0.5, ge=0, le=1)
+    """With 'video-part': a video's doubt is divided by this power of the number of clips that would be asked about."""
     seed: int = Field(0, ge=0)
     """Of what is drawn."""
     with_student: bool = False

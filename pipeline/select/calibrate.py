@@ -14,11 +14,11 @@ import numpy as np
 from pipeline.select.aggregate import AGGREGATIONS, EXACT_WHEN_ALL_DEFERRED, Answers, video_labels
 from pipeline.select.known import Known
 from pipeline.select.learn_then_test import certified, groups_needed, one_of_each_group
-from pipeline.select.policies import grid_of, policy_of
+from pipeline.select.policies import grid_of, policy_of, usual_aggregation
 from pipeline.select.simulate import Outcome, Simulation, reference
 from schemas.arrays import Bools
 from schemas.errors import SettingsError
-from schemas.policy import PolicySpec, Wish
+from schemas.policy import AggregationName, PolicySpec, Wish
 
 MOST_MEMBERS = 50
 
@@ -28,7 +28,7 @@ class Chosen:
     """A member of a policy, and what it came to."""
 
     spec: PolicySpec
-    aggregation: str
+    aggregation: AggregationName
     outcome: Outcome
 
 
@@ -42,7 +42,9 @@ class Certified:
     p_values: tuple[float, ...]
 
 
-def choose(sim: Simulation, bases: Iterable[PolicySpec], aggregations: Sequence[str], wish: Wish) -> Chosen:
+def choose(
+    sim: Simulation, bases: Iterable[PolicySpec], aggregation: AggregationName | None, wish: Wish
+) -> Chosen:
     """The member that meets a wish best: the most accurate within a budget or a cost, the cheapest within a drop. By
     agreement with the dense teacher where no video has a label.
 
@@ -58,7 +60,8 @@ def choose(sim: Simulation, bases: Iterable[PolicySpec], aggregations: Sequence[
     for base in bases:
         for spec in _members(base, sim.known, wish):
             decision = policy_of(spec).select(sim.known.scores)
-            found += [Chosen(spec, a, sim.outcome(decision, a)) for a in aggregations]
+            pooled = aggregation or usual_aggregation(base.kind)
+            found.append(Chosen(spec, pooled, sim.outcome(decision, pooled)))
 
     def worth(c: Chosen) -> float:
         return (c.outcome.accuracy if labelled else c.outcome.agreement).value

@@ -20,8 +20,9 @@ from pipeline.select.decision import Policy
 from pipeline.select.scores import ClipScores, deferral
 from pipeline.select.thresholds import ClipThreshold, VideoThreshold
 from pipeline.select.top_k import RandomK, TopK, UniformK
+from pipeline.select.video_part import VideoPart
 from pipeline.select.whole import DenseTeacher, StudentAlone
-from schemas.policy import PolicySpec
+from schemas.policy import AggregationName, PolicySpec
 
 SHARES = (
     1.0,
@@ -49,7 +50,15 @@ SHARES = (
 BEYOND = 100.0
 """No score is as large, nor its negative."""
 
+PARTS = (1.0, 0.75, 0.5, 0.34)
+"""Of the clips of a video in doubt."""
+
 KS = (1, 2, 3, 4, 6, 8, 12, 16)
+
+
+def usual_aggregation(kind: str) -> AggregationName:
+    """How videos are pooled that a policy of a kind decides on, where nothing else is said."""
+    return "teacher-only" if kind == "video-part" else "replace-mean"
 
 
 WITHOUT_SCORE = ("student-alone", "dense", "uniform-k", "random-k", "coarse-to-fine")
@@ -61,6 +70,7 @@ _STARTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "dense": {},
         "clip-threshold": {"threshold": 0.0},
         "video-threshold": {"threshold": 0.0},
+        "video-part": {"threshold": 0.0, "part": 1.0},
         "top-k": {"k": 1},
         "uniform-k": {"k": 1},
         "random-k": {"k": 1},
@@ -73,9 +83,10 @@ _STARTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 def bases_of(kinds: Sequence[str], scores: Sequence[str]) -> list[PolicySpec]:
     """What grids start from: each kind with each score, where it goes by one."""
     return [
-        PolicySpec(**{"kind": kind, "score": score, **_STARTS[kind]})
+        PolicySpec(**{"kind": kind, "score": score, **_STARTS[kind], **part})
         for kind, score in product(kinds, scores)
         if kind not in WITHOUT_SCORE or score == scores[0]
+        for part in ([{"part": p} for p in PARTS] if kind == "video-part" else [{}])
     ]
 
 
@@ -92,6 +103,8 @@ def policy_of(spec: PolicySpec) -> Policy:
             return ClipThreshold(score, threshold)
         case "video-threshold":
             return VideoThreshold(score, threshold)
+        case "video-part":
+            return VideoPart(score, threshold, spec.part or 1.0, spec.price)
         case "top-k":
             return TopK(score, k, threshold)
         case "uniform-k":
@@ -121,6 +134,9 @@ def grid_of(base: PolicySpec, scores: ClipScores, shares: Sequence[float] = ()) 
         case "video-threshold":
             mean_V = np.bincount(scores.video_N, deferral(scores, base.score)) / scores.size_V
             return [with_(threshold=p) for p in _prices(mean_V, wanted)]
+        case "video-part":
+            doubt_V = VideoPart(base.score, 0.0, base.part or 1.0, base.price).doubt(scores)
+            return [with_(threshold=p) for p in _prices(doubt_V, wanted)]
         case "top-k" | "uniform-k" | "random-k":
             most = int(scores.size_V.max())
             return [with_(k=k) for k in sorted({*(k for k in KS if k < most), most}, reverse=True)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.select.decision import Decision, deferring
 from pipeline.select.scores import ClipScores, deferral
@@ -36,9 +37,13 @@ class VideoThreshold:
     asks_student: ClassVar[bool] = True
 
     def select(self, scores: ClipScores) -> Decision:
-        value_N = deferral(scores, self.score)
-        seen_N = ~np.isnan(value_N)
-        total_V = np.bincount(scores.video_N, np.where(seen_N, value_N, 0.0), scores.num_videos)
-        with np.errstate(invalid="ignore"):
-            mean_V = total_V / np.bincount(scores.video_N, seen_N, scores.num_videos)
+        mean_V = video_means(scores, deferral(scores, self.score))
         return deferring((mean_V > self.threshold)[scores.video_N])
+
+
+def video_means(scores: ClipScores, value_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over the clips of each video that have a value (are not nan); nan where none has. (V,)"""
+    seen_N = ~np.isnan(value_N)
+    total_V = np.bincount(scores.video_N, np.where(seen_N, value_N, 0.0), scores.num_videos)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total_V / np.bincount(scores.video_N, seen_N, scores.num_videos))

@@ -226,6 +226,7 @@ def test_the_frontier_has_every_policy(made: tuple[str, ShardStore]) -> None:
             "random-k",
             "clip-threshold",
             "video-threshold",
+            "video-part",
             "top-k",
             "budget",
         ),

@@ -39,6 +39,7 @@ pytestmark = pytest.mark.slow
         ("clip-threshold", {"score": "entropy"}, "replace-mean"),
         ("clip-threshold", {"score": "msp"}, "log-pool"),
         ("video-threshold", {"score": "margin"}, "confidence-weighted"),
+        ("video-part", {"score": "margin", "part": 0.5, "threshold": 0.15}, "teacher-only"),
         ("top-k", {"score": "gain", "k": 1}, "teacher-only"),
         ("coarse-to-fine", {"strides": (2, 1), "exit_margin": 0.1}, "replace-mean"),
         ("random-k", {"k": 1, "with_student": True}, "control-variate"),

@@ -15,12 +15,14 @@ from pipeline.select.known import GainOracle, LabelOracle
 from pipeline.select.scores import SCORES, clip_scores, deferral
 from pipeline.select.thresholds import ClipThreshold, VideoThreshold
 from pipeline.select.top_k import RandomK, TopK, UniformK
+from pipeline.select.video_part import VideoPart
 from pipeline.select.whole import Audited, DenseTeacher, StudentAlone
 from tests.pipeline.select.made_up import made_up, part_of, video_id
 
 POLICIES: list[Policy] = [
     ClipThreshold("gain", 0.1),
     VideoThreshold("entropy", 1.0),
+    VideoPart("margin", 0.2, 0.5),
     TopK("msp", 2),
     TopK("confidence", 2, floor=-0.5),
     UniformK(2),
@@ -189,3 +191,23 @@ def test_oracles_spend_where_it_pays() -> None:
     assert gains["gain oracle"] >= gains["label oracle"] > gains["random"]
     without = replace(known, label_N=np.full(len(known.label_N), -1))
     assert not without.teacher_right_N.any() and not without.student_right_N.any()
+
+
+def test_of_a_video_in_doubt_the_part_where_the_teacher_is_likeliest_right() -> None:
+    scores = made_up().scores
+    policy = VideoPart("entropy", 0.3, 0.4, price=1.0)
+    asked_N = policy.select(scores).teacher_N
+    entropy_N = deferral(scores, "entropy")
+    asked = 0
+    for v in range(scores.num_videos):
+        mine = np.flatnonzero(scores.video_N == v)
+        count = int(np.ceil(0.4 * len(mine)))
+        in_doubt = entropy_N[mine].mean() / count > 0.3
+        assert asked_N[mine].sum() == (count if in_doubt else 0)
+        if in_doubt and count < len(mine):
+            asked += 1
+            right_N = scores.teacher_right_N[mine]
+            assert right_N[asked_N[mine]].min() >= right_N[~asked_N[mine]].max()
+    assert asked > 3
+    everything = VideoPart("entropy", -1.0, 1.0).select(scores)
+    assert everything.teacher_N.all()
