@@ -29,6 +29,7 @@ from bench.distill import say, told
 from bench.motion_archive import EVIDENCE_SEED  # noqa: F401 - the archive's seed, for readers
 from bench.motion_teacher import motion_target_spec
 from jobs.calibrate import CalibrateOptions, calibrate
+from jobs.costs import covered_us
 from jobs.distill import DistilOptions, distil
 from jobs.label import LabelOptions, LabelReport, label
 from jobs.runners import runner_for
@@ -36,10 +37,12 @@ from jobs.simulate import SimulateOptions, simulate
 from jobs.teach import TeachOptions, teach
 from pipeline import metrics
 from pipeline.demo.motion import MIRROR_X
+from pipeline.store.read import scan
+from schemas.clip import US
 from schemas.cluster import RayOptions
 from schemas.errors import SettingsError
 from schemas.frames import KeepSpec
-from schemas.policy import SCORES, PolicyKind, ScoreName, Wish
+from schemas.policy import SCORES, CostFlags, PolicyKind, ScoreName, Wish
 from schemas.student import TrainSpec
 
 KEEP = KeepSpec(num_frames=8, width=48, height=48)
@@ -69,6 +72,7 @@ def entries(max_cost: float) -> list[Entry]:
         for kind, scores in (
             ("clip-threshold", ("msp", "entropy", "margin", "confidence", "gain")),
             ("video-threshold", ("msp", "entropy", "margin", "confidence", "gain")),
+            ("video-part", ("entropy", "margin", "gain")),
             ("top-k", ("teacher", "gain", "entropy")),
             ("budget", ("entropy", "gain")),
         )
@@ -81,7 +85,7 @@ def entries(max_cost: float) -> list[Entry]:
         Entry("random-k", ("random-k",)),
         *scored,
         Entry("coarse-to-fine", ("coarse-to-fine",)),
-        Entry("calibrated", ("clip-threshold", "video-threshold", "coarse-to-fine"), every),
+        Entry("calibrated", ("clip-threshold", "video-threshold", "video-part"), every),
         Entry("guaranteed 0.05", ("video-threshold",), ("entropy",), Wish(max_disagreement=0.05)),
     ]
 
@@ -111,7 +115,33 @@ def student_of(out: Path) -> str:
     return str(found[-1].parent)
 
 
-def policies(student: str, max_cost: float) -> dict[str, str]:
+def measured_costs(archive: Path, out: Path, student: str) -> CostFlags:
+    """What decoding, student and teacher take on this machine, of some calibration videos that are labelled by the
+    dense teacher and by the student alone. Measured once."""
+    path = out / "runs" / "costs.json"
+    if not path.exists():
+        manifest = manifest_of(archive, out / "runs" / "costs", "calibration", 0, 10)
+        spent: dict[str, float] = {}
+        for kind in ("dense", "student-alone"):
+            calibrate(student, Wish(max_cost=1.0), CalibrateOptions((kind,), ("gain",), name=f"costs-{kind}"))  # type: ignore[arg-type]
+            options = LabelOptions(name=kind, batch_size=8, num_threads=1)
+            report = label(str(manifest), str(manifest.parent), student, f"costs-{kind}", options)
+            body = record_of(kind, report)
+            seconds = sum(read_seconds(report))
+            spent["teacher" if kind == "dense" else "student"] = (
+                body["seconds"]["teacher" if kind == "dense" else "student"] / body["clips"]
+            )
+            spent["decode"] = body["seconds"]["decode"] / seconds
+        path.write_text(json.dumps({**spent, "open": 0.0}))
+    return CostFlags(**json.loads(path.read_text()))
+
+
+def read_seconds(report: LabelReport) -> list[float]:
+    """Seconds of video that each shard's clips cover."""
+    return [covered_us(t) / US for t in scan(report.store, ["video_id", "start_us", "end_us"])]
+
+
+def policies(student: str, max_cost: float, costs: CostFlags) -> dict[str, str]:
     """Calibrate what is not there yet; the name of each entry's policy in the student's folder."""
     names = {}
     for entry in entries(max_cost):
@@ -119,7 +149,8 @@ def policies(student: str, max_cost: float) -> dict[str, str]:
         wish = entry.wish or Wish(max_cost=max_cost)
         if not (Path(student) / "policies" / f"{name}.json").exists():
             try:
-                calibrate(student, wish, CalibrateOptions(entry.kinds, entry.scores, name=name))
+                options = CalibrateOptions(entry.kinds, entry.scores, name=name, costs=costs)
+                calibrate(student, wish, options)
             except SettingsError as e:
                 say(f"{entry.name}: {e}")
                 continue
@@ -132,24 +163,25 @@ def policies(student: str, max_cost: float) -> dict[str, str]:
 
 def blocks_of(archive: Path, out: Path, number: int) -> list[Path]:
     """Manifests of the test split, its groups dealt to so many blocks."""
-    rows = [r for r in csv.DictReader((archive / "manifest.csv").open()) if r["split"] == "test"]
-    groups = list(dict.fromkeys(r["group"] for r in rows))
-    paths = []
-    for block in range(number):
-        mine = set(groups[block::number])
-        folder = out / "runs" / f"block-{block}"
-        folder.mkdir(parents=True, exist_ok=True)
-        paths.append(folder / "manifest.csv")
-        with paths[-1].open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows({**r, "uri": str(archive / r["uri"])} for r in rows if r["group"] in mine)
-    return paths
+    return [manifest_of(archive, out / "runs" / f"block-{b}", "test", b, number) for b in range(number)]
+
+
+def manifest_of(archive: Path, folder: Path, split: str, block: int, number: int) -> Path:
+    """The videos of one of so many blocks of a split's groups."""
+    rows = [r for r in csv.DictReader((archive / "manifest.csv").open()) if r["split"] == split]
+    mine = set(list(dict.fromkeys(r["group"] for r in rows))[block::number])
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "manifest.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**r, "uri": str(archive / r["uri"])} for r in rows if r["group"] in mine)
+    return path
 
 
 def run(archive: Path, out: Path, blocks: int, max_cost: float, only: list[str]) -> None:
     student = student_of(out)
-    names = policies(student, max_cost)
+    names = policies(student, max_cost, measured_costs(archive, out, student))
     chosen = [name for name in names if not only or name in only]
     for number, manifest in enumerate(blocks_of(archive, out, blocks)):
         # Who comes first differs from block to block.

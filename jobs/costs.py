@@ -51,7 +51,7 @@ def _of_targets(targets: ShardStore) -> dict[str, float]:
     """Seconds of decoding for each second of video in clips, opening in it, and of the teacher for each clip."""
     seconds, decode_ms, teacher_ms, clips = 0.0, 0.0, 0.0, 0
     for table in scan(targets, ["video_id", "start_us", "end_us", "decode_ms", "teacher_ms"]):
-        seconds += _covered_us(table) / US
+        seconds += covered_us(table) / US
         decode_ms += float(table["decode_ms"].to_numpy().sum(dtype=np.float64))
         teacher_ms += float(table["teacher_ms"].to_numpy().sum(dtype=np.float64))
         clips += table.num_rows
@@ -62,7 +62,7 @@ def _of_targets(targets: ShardStore) -> dict[str, float]:
     }
 
 
-def _covered_us(table: pa.Table) -> int:
+def covered_us(table: pa.Table) -> int:
     """Microseconds of video that clips cover, those that several cover once. Rows are sorted by video and start."""
     start, end = table["start_us"].to_numpy(), table["end_us"].to_numpy()
     video = table["video_id"].combine_chunks().dictionary_encode().indices.to_numpy()
