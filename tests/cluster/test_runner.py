@@ -70,7 +70,7 @@ def test_a_task_is_tried_out_where_workers_run() -> None:
         assert tried == replace(task, device="cpu")
         with pytest.raises(ModelError, match="not this one"):
             runner.try_out(task, refuse)
-        with pytest.raises(RetryableError, match="trying the teacher out"):
+        with pytest.raises(RetryableError, match="trying it out"):
             runner.try_out(task, die)
 
 
