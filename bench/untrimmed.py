@@ -38,7 +38,7 @@ from pipeline.store.shard_store import ShardStore
 from pipeline.uncertainty import softmax
 from schemas.clip import US
 from schemas.labels import LabelSpec
-from schemas.policy import Wish
+from schemas.policy import CostFlags, Wish
 
 RATE, WIDTH, HEIGHT = 25, 320, 240
 HOUR_FRAMES = 3600 * RATE
@@ -161,13 +161,14 @@ def entries(max_cost: float) -> list[Entry]:
 
 def run(folder: Path, out: Path, max_cost: float) -> None:
     student = student_of(out)
+    costs = CostFlags(**json.loads((out / "runs" / "costs.json").read_text()))  # of `bench.selective run`
     for entry in entries(max_cost):
         name = f"{entry.name.replace(' ', '-')}-film-{max_cost:g}"
         record = folder / f"{name}.json"
         if record.exists():
             continue
         wish = entry.wish or Wish(max_cost=max_cost)
-        calibrate(student, wish, CalibrateOptions(entry.kinds, entry.scores, name=name))
+        calibrate(student, wish, CalibrateOptions(entry.kinds, entry.scores, name=name, costs=costs))
         options = LabelOptions(name=name, batch_size=8, num_threads=1)
         report = label(str(folder / "manifest.csv"), str(folder), student, name, options)
         if not report.complete:
