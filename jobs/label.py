@@ -240,8 +240,9 @@ def _decodings(
 ) -> Decodings:
     """One decoding for both models or two: as said, or as the store was begun, or as a probe of some of the videos
     finds."""
-    if options.decodings is not None:
-        return Decodings(2 if replace(task, decodings=options.decodings).decodes_twice else 1)
+    once, twice = (replace(task, decodings=n).decodes_twice for n in (1, 2))
+    if once == twice or options.decodings is not None:
+        return Decodings(2 if once or (twice and options.decodings == 2) else 1)
     if plans := store.plans():
         return Decodings(2 if plans[0].header.notes.get(_DECODINGS) == 2 else 1)
     readable = videos.filter(pc.is_null(videos["unreadable"]))

@@ -54,7 +54,7 @@ def probe_decodings(
     Of a video that cannot be decoded what was measured before it failed counts.
     """
     once, twice = replace(task, decodings=1), replace(task, decodings=2)
-    if not twice.decodes_twice or once.decodes_twice:
+    if twice.decodes_twice == once.decodes_twice:
         return Decodings(2 if once.decodes_twice else 1)
     stop = threading.Event()
     watch = threading.Timer(budget_seconds, stop.set)

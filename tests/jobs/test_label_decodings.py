@@ -16,7 +16,7 @@ from jobs.label import LabelOptions, LabelReport, label
 from pipeline.store.read import failures, read
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import verify
-from pipeline.tasks.decoding_probe import probe_decodings
+from pipeline.tasks.decoding_probe import Decodings, probe_decodings
 from pipeline.tasks.label import LabelTask
 from schemas.labels import LabelSpec
 from schemas.policy import PolicySpec
@@ -106,6 +106,20 @@ def test_a_probe_finds_what_is_cheaper(trained: Path, tmp_path: Path) -> None:
     nobody = replace(task, spec=task.spec.model_copy(update={"policy": PolicySpec(kind="dense")}))
     assert probe_decodings(nobody, videos, 0.1).number == 1 == probe_decodings(task, [], 0.1).number
     assert probe_decodings(task, videos, 0.1, budget_seconds=0.0).videos == 0
+
+
+def test_nothing_is_tried_where_there_is_no_choice(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[object] = []
+    monkeypatch.setattr("jobs.label.probe_decodings", lambda *a, **k: tried.append(a) or Decodings(1))
+    for kind in ("dense", "student-alone"):
+        name = add_policy(trained, PolicySpec(kind=kind), name=f"no-choice-{kind}")  # type: ignore[arg-type]
+        assert run(trained, tmp_path, name, decodings=None).decodings.number == 1
+    assert not tried
+    name = add_policy(trained, PolicySpec(kind="top-k", k=1), name="a-choice")
+    run(trained, tmp_path, name, decodings=None)
+    assert len(tried) == 1
 
 
 def test_a_store_goes_on_as_it_was_begun(trained: Path, tmp_path: Path) -> None:
