@@ -62,7 +62,7 @@ def make(archive: Path, folder: Path, hours: int, seed: int) -> None:
     events: list[dict[str, Any]] = []
     for hour in range(hours):
         path = folder / f"film-{hour:02d}.mp4"
-        mine, order = _film(path, archive, order, np.random.default_rng([seed, hour]))
+        mine, order = _film(path, archive, order, seed=seed, hour=hour)
         events += [{"uri": path.name, **event} for event in mine]
         say(f"{path.name}: {len(mine)} events")
     for name, header, table in (
@@ -76,9 +76,11 @@ def make(archive: Path, folder: Path, hours: int, seed: int) -> None:
 
 
 def _film(
-    path: Path, archive: Path, order: list[dict[str, str]], rng: np.random.Generator
+    path: Path, archive: Path, order: list[dict[str, str]], *, seed: int, hour: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Encode an hour; its events, and the videos that are left. Only their times are found where it is there."""
+    # Noise has draws of its own: when things happen must not hang on whether the film is encoded now.
+    rng, noise_rng = (np.random.default_rng([seed, hour, purpose]) for purpose in (0, 1))
     partial = path.with_suffix(".part.mp4")
     encoder = None if path.exists() else _Encoder(partial)
     events: list[dict[str, Any]] = []
@@ -91,7 +93,7 @@ def _film(
         idle = int(rng.exponential(len(pictures) * (1 - BUSY) / BUSY))
         idle = min(idle, HOUR_FRAMES - at)
         if encoder is not None:
-            encoder.still(pictures[0], idle, rng)
+            encoder.still(pictures[0], idle, noise_rng)
         at += idle
         shown = min(len(pictures), HOUR_FRAMES - at)
         if encoder is not None:
