@@ -26,7 +26,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bench.distill import say, told
-from bench.motion_archive import EVIDENCE_SEED  # noqa: F401 - the archive's seed, for readers
 from bench.motion_teacher import motion_target_spec
 from jobs.calibrate import CalibrateOptions, calibrate
 from jobs.costs import covered_us

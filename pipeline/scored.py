@@ -60,11 +60,11 @@ class ScoredStore:
         """
         with self._lock:
             keys = self._planned().keys([v.video_id for v in shard.videos if v.unreadable is None])
-            found = [self._of_shard(key) for key in sorted(set(keys.values()))]
+            found = {key: self._of_shard(key) for key in sorted(set(keys.values()))}
         clips: list[ClipInHand] = []
         failures: list[Failure] = []
         wanted = pa.array(list(keys), pa.string())
-        for key, (table, failed) in zip(sorted(set(keys.values())), found, strict=True):
+        for key, (table, failed) in found.items():
             rows = table.filter(pc.is_in(table["video_id"], value_set=wanted))
             clips += _in_hand(rows, self._choices[key.generation])
             failures += [f for f in failed if keys.get(f.video_id) == key]
