@@ -19,11 +19,12 @@ from uuid import uuid4
 import numpy as np
 
 from jobs.costs import costs_of
-from jobs.judged import StudentFolder, judged, open_student, targets_of, temperatures
+from jobs.judged import StudentFolder, judged, open_student, targets_of, temperatures, to_choose_on
 from pipeline.known import videos_in_force
 from pipeline.models.weights import fetch
 from pipeline.plan import video_clips
 from pipeline.select.calibrate import Chosen, certify, check_groups, choose, sequence_of
+from pipeline.select.context_fit import ContextFit
 from pipeline.select.decision import Decision
 from pipeline.select.joined import Judged
 from pipeline.select.policies import bases_of, policy_of, usual_aggregation
@@ -33,6 +34,7 @@ from pipeline.store.shard_store import ShardStore
 from schemas.arrays import Bools
 from schemas.errors import RetryableError, SettingsError
 from schemas.policy import (
+    IN_CONTEXT,
     AggregationName,
     Certificate,
     CostFlags,
@@ -105,14 +107,20 @@ def calibrate(
     targets = targets_of(student, options.targets)
     calibration = judged(student, "calibration", targets)
     temps = temperatures(student, calibration)
-    choosing = _to_choose_on(student, calibration, targets).tempered(*temps)
+    choosing = to_choose_on(student, calibration, targets).tempered(*temps)
     costs = costs_of(options.costs, student, targets)
-    sim = Simulation(choosing.known(), costs, seed=options.seed)
+    fit = (
+        ContextFit(choosing.known(), options.seed)
+        if any(s.endswith(IN_CONTEXT) for s in options.scores)
+        else None
+    )
+    sim = Simulation(choosing.known(None if fit is None else fit.for_these()), costs, seed=options.seed)
     tried = _TRIED if wish.max_disagreement is None else _TRIED_TO_CERTIFY
     bases = bases_of(options.kinds or tried, options.scores)
     certificate = None
     if wish.max_disagreement is not None:
-        chosen, certificate = _guaranteed(student, targets, calibration, sim, bases, temps[0], wish, options)
+        certifying = _Certifying(student, targets, calibration, temps[0], fit)
+        chosen, certificate = _guaranteed(certifying, sim, bases, wish, options)
     else:
         chosen = choose(sim, bases, options.aggregation, wish)
     document = PolicyDocument(
@@ -127,6 +135,7 @@ def calibrate(
         aggregation=chosen.aggregation,
         student_temperature=temps[0],
         teacher_temperature=temps[1],
+        context=fit.heads if fit is not None and chosen.spec.in_context else None,
         wish=wish,
         costs=costs,
         expected=_expected(sim, chosen.outcome),
@@ -139,49 +148,43 @@ def calibrate(
     return CalibrateReport(f"{student.url}/{rel}", document, chosen.outcome)
 
 
-def _to_choose_on(student: StudentFolder, calibration: Judged, targets: ShardStore) -> Judged:
-    """Clips of validation, and those of calibration that the heads were fitted on."""
-    found = calibration.where(calibration.fitted_N)
-    if student.about["clips"].get("val"):
-        found = judged(student, "val", targets).and_(found)
-    found = found.where(~found.known_to_teacher_N)
-    if not len(found):
-        raise SettingsError(
-            f"{student.url}: all held-out videos are ones that the teacher was trained on, and say nothing of where it "
-            "can be trusted"
-        )
-    return found
+@dataclass(frozen=True)
+class _Certifying:
+    """What there is to certify with."""
+
+    student: StudentFolder
+    targets: ShardStore
+    calibration: Judged
+    temperature: float
+    fit: ContextFit | None
 
 
 def _guaranteed(
-    student: StudentFolder,
-    targets: ShardStore,
-    calibration: Judged,
-    sim: Simulation,
-    bases: Sequence[PolicySpec],
-    temperature: float,
-    wish: Wish,
-    options: CalibrateOptions,
+    having: _Certifying, sim: Simulation, bases: Sequence[PolicySpec], wish: Wish, options: CalibrateOptions
 ) -> tuple[Chosen, Certificate]:
     """The policy with a certificate. The one to test is that which needs the teacher least, on the videos to choose on,
     at half of the disagreement that is allowed."""
     alpha, delta = wish.max_disagreement or 0.0, round(1 - wish.confidence, 12)
+    student = having.student
     base = _most_promising(sim, bases, options.aggregation, alpha)
     pooled = options.aggregation or usual_aggregation(base.kind)
     members = sequence_of(base, sim.known)
     body = {
         "student": student.fingerprint,
         "weights_sha256": student.about["weights_sha256"],
-        "targets": targets.document.fingerprint,
+        "targets": having.targets.document.fingerprint,
         "members": [m.model_dump(mode="json") for m in members],
         "aggregation": pooled,
-        "student_temperature": temperature,
+        "student_temperature": having.temperature,
         "alpha": alpha,
         "delta": delta,
         "salt": options.seed,
     }
-    kept, left_out, named = _to_certify_on(student, calibration, targets)
-    known = kept.tempered(temperature).known()
+    context = having.fit if base.in_context else None
+    if context is not None:
+        body["context"] = context.heads.model_dump(mode="json")
+    kept, left_out, named = _to_certify_on(student, having.calibration, having.targets)
+    known = kept.tempered(having.temperature).known(None if context is None else context.for_others())
     body["data"] = _digest_of(kept)
     look = _written_down(student, body, lambda level: check_groups(known, pooled, alpha, level))
     found = certify(known, members, pooled, alpha=alpha, delta=look.level, salt=options.seed)

@@ -122,6 +122,27 @@ def judged(student: StudentFolder, split: str, targets: ShardStore) -> Judged:
     return found
 
 
+def to_choose_on(student: StudentFolder, calibration: Judged, targets: ShardStore) -> Judged:
+    """Clips of validation, and those of calibration that the confidence heads were fitted on: what policies are chosen
+    on, and what they go by is fitted on.
+
+    Raises
+    ------
+    SettingsError
+        If the teacher was trained on all of them.
+    """
+    found = calibration.where(calibration.fitted_N)
+    if student.about["clips"].get("val"):
+        found = judged(student, "val", targets).and_(found)
+    found = found.where(~found.known_to_teacher_N)
+    if not len(found):
+        raise SettingsError(
+            f"{student.url}: all held-out videos are ones that the teacher was trained on, and say nothing of where it "
+            "can be trusted"
+        )
+    return found
+
+
 def temperatures(student: StudentFolder, calibration: Judged) -> tuple[float, float]:
     """Those of the student and the teacher, from the clips on which the confidence heads were fitted. Without labels
     (or with few, as for the heads) the student's is fitted to what the teacher says, and the teacher's is 1."""

@@ -106,6 +106,7 @@ def label_spec(student: StudentFolder, document: PolicyDocument, options: Asked)
             aggregation=document.aggregation,
             student_temperature=document.student_temperature,
             teacher_temperature=document.teacher_temperature,
+            context=document.context,
             audit_share=options.audit_share,
             audit_seed=options.audit_seed,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +13,17 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.costs import costs_of, mean_costs
-from jobs.judged import SPLITS, judged, open_student, targets_of, temperatures
+from jobs.judged import SPLITS, judged, open_student, targets_of, temperatures, to_choose_on
 from pipeline.metrics import Estimate
+from pipeline.select.context import merged
+from pipeline.select.context_fit import ContextFit
 from pipeline.select.known import GainOracle, LabelOracle
 from pipeline.select.policies import SHARES, WITHOUT_SCORE, bases_of, grid_of, policy_of
 from pipeline.select.simulate import Outcome, Simulation
 from schemas.errors import SettingsError
-from schemas.policy import AGGREGATIONS, SCORES, CostFlags, CostSpec, PolicySpec
+from schemas.policy import AGGREGATIONS, IN_CONTEXT, SCORES, CostFlags, CostSpec, PolicySpec
+
+log = logging.getLogger("locum.select")
 
 _DETERMINED = tuple(a for a in AGGREGATIONS if a != "control-variate")
 _BY_SCORE = ("clip-threshold", "video-threshold", "video-part", "top-k", "budget")
@@ -111,7 +116,8 @@ def simulate(students: Sequence[str], options: SimulateOptions = SimulateOptions
         raise SettingsError("no student was named")
     if options.split not in SPLITS:
         raise SettingsError(f"there is no split {options.split!r} to simulate on: {', '.join(SPLITS)}")
-    parts, fitted, known_to_teacher, each = [], {}, 0, []
+    parts, contexts, fitted, known_to_teacher, each = [], [], {}, 0, []
+    scores = options.scores
     for url in students:
         student = open_student(url)
         store = targets_of(student, options.targets)
@@ -127,9 +133,19 @@ def simulate(students: Sequence[str], options: SimulateOptions = SimulateOptions
         if not len(on):
             raise SettingsError(f"{student.url}: the teacher was trained on all videos of {options.split}")
         parts.append(on.tempered(*temps))
+        if any(score.endswith(IN_CONTEXT) for score in scores):
+            try:
+                choosing = to_choose_on(student, calibration, store).tempered(*temps)
+            except SettingsError as e:
+                log.warning("scores in context are left out: %s", e)
+                scores = tuple(score for score in scores if not score.endswith(IN_CONTEXT))
+            else:
+                fit = ContextFit(choosing.known(), options.seed)
+                heads = fit.for_others() if options.split == "test" else fit.for_these()
+                contexts.append((heads, list(dict.fromkeys(on.video_id_N))))
         fitted[student.url] = {"student_temperature": temps[0], "teacher_temperature": temps[1]}
     try:
-        known = reduce(lambda a, b: a.and_(b), parts).known()
+        known = reduce(lambda a, b: a.and_(b), parts).known(merged(contexts) if contexts else None)
     except ValueError as e:
         raise SettingsError(f"students of several folds must have tested other videos each: {e}") from e
     costs = mean_costs(each)
@@ -150,8 +166,8 @@ def simulate(students: Sequence[str], options: SimulateOptions = SimulateOptions
         },
         "dense_seconds": sim.dense.seconds,
     }
-    points = tuple(_points(sim, options.scores, options.aggregations))
-    return SimulateReport(points, sim.deferral_areas(options.scores), about, costs)
+    points = tuple(_points(sim, scores, options.aggregations))
+    return SimulateReport(points, sim.deferral_areas(scores), about, costs)
 
 
 def _points(sim: Simulation, scores: Sequence[str], aggregations: Sequence[str]) -> Iterator[Point]:

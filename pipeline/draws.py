@@ -18,3 +18,12 @@ def draws_of(hashes: U64, seed: int) -> NDArray[np.float64]:
             x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
         x ^= x >> np.uint64(31)
     return (x >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+
+
+def folds(group_R: U64, num_folds: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """The fold of each row, 0 to ``num_folds`` - 1; groups stay together, and folds hold about equally many. (R,)"""
+    groups, which_R = np.unique(group_R, return_inverse=True)
+    order = np.argsort(draws_of(groups, seed))
+    fold_G = np.empty(len(groups), np.int64)
+    fold_G[order] = np.arange(len(groups)) % num_folds
+    return fold_G[which_R]

@@ -8,6 +8,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from schemas.clip import ClipSpec
+from schemas.context import ContextHeads
 from schemas.frames import FrameSpec
 from schemas.policy import AggregationName, PolicySpec
 from schemas.spec import Spec, fingerprint_of
@@ -54,6 +55,8 @@ class LabelSpec(Spec):
     """Its logits are divided by this."""
     teacher_temperature: float = Field(1.0, gt=0)
     """Its logits are divided by this where the aggregation wants it."""
+    context: ContextHeads | None = None
+    """What the policy's score comes from, where it goes by one in context."""
     audit_share: float = Field(0.0, ge=0, le=1)
     """Share of videos about all of whose clips the teacher is asked as well, to see how often the labels agree."""
     audit_seed: int = Field(0, ge=0)
@@ -68,6 +71,8 @@ class LabelSpec(Spec):
             raise ValueError("student and teacher look at different clips")
         if self.teacher.passes > 1:
             raise ValueError("a teacher of several stochastic passes cannot be asked about single clips yet")
+        if self.policy.in_context and self.context is None:
+            raise ValueError(f"the score {self.policy.score!r} wants heads in context, and there are none")
         return self
 
     @property
@@ -85,6 +90,8 @@ class LabelSpec(Spec):
         body: dict[str, Any] = self.model_dump(
             mode="json", exclude={"student", "frames", "teacher", "classes", "label_map"}
         )
+        if body["context"] is None:  # as it was before there were any
+            del body["context"]
         return fingerprint_of(
             {
                 "kind": "labels",

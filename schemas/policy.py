@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from cyclopts import Parameter
 from pydantic import Field, model_validator
 
+from schemas.context import ContextHeads
 from schemas.spec import Spec
 
 
@@ -76,12 +77,24 @@ PolicyKind = Literal[
     "budget",
     "coarse-to-fine",
 ]
-ScoreName = Literal["msp", "margin", "entropy", "confidence", "gain", "teacher"]
+ScoreName = Literal[
+    "msp",
+    "margin",
+    "entropy",
+    "confidence",
+    "gain",
+    "teacher",
+    "confidence-in-context",
+    "gain-in-context",
+    "teacher-in-context",
+]
 AggregationName = Literal[
     "replace-mean", "confidence-weighted", "teacher-only", "log-pool", "control-variate"
 ]
 
 SCORES: tuple[str, ...] = get_args(ScoreName)
+IN_CONTEXT = "-in-context"
+"""How scores end that say what the student's words on a whole video say of a clip."""
 AGGREGATIONS: tuple[str, ...] = get_args(AggregationName)
 
 _WANTS = {
@@ -122,6 +135,11 @@ class PolicySpec(Spec):
     """Of what is drawn."""
     with_student: bool = False
     """With 'random-k': the student looks at all clips, as a control variate wants it."""
+
+    @property
+    def in_context(self) -> bool:
+        """Whether its score is of a clip in its video."""
+        return self.score.endswith(IN_CONTEXT)
 
     @model_validator(mode="after")
     def _has_what_its_kind_wants(self) -> PolicySpec:
@@ -234,6 +252,8 @@ class PolicyDocument(Spec):
     aggregation: AggregationName
     student_temperature: float
     teacher_temperature: float
+    context: ContextHeads | None = None
+    """What a score in context comes from, where the policy goes by one."""
     wish: Wish
     costs: CostSpec
     expected: Expected

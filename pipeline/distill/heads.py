@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.distill.losses import confidence
-from pipeline.distill.splits import folds
+from pipeline.draws import folds
 from pipeline.models.confidence import ConfidenceHead
 from schemas.arrays import U64
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.draws import draws_of
+from pipeline.draws import draws_of, folds
 from schemas.arrays import U64
 from schemas.errors import SettingsError
 
@@ -111,12 +111,3 @@ def in_order_of_hash(group_R: U64, seed: int) -> U64:
     come in between."""
     groups = np.unique(group_R)
     return np.asarray(groups[np.argsort(draws_of(groups, seed))])
-
-
-def folds(group_R: U64, num_folds: int, *, seed: int = 0) -> NDArray[np.int64]:
-    """The fold of each row, 0 to ``num_folds`` - 1; groups stay together, and folds hold about equally many. (R,)"""
-    groups, which_R = np.unique(group_R, return_inverse=True)
-    order = np.argsort(draws_of(groups, seed))
-    fold_G = np.empty(len(groups), np.int64)
-    fold_G[order] = np.arange(len(groups)) % num_folds
-    return fold_G[which_R]

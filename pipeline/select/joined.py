@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.columns import matrix
 from pipeline.select.known import Known
-from pipeline.select.scores import clip_scores
+from pipeline.select.scores import InVideo, clip_scores
 from pipeline.uncertainty import softmax
 from schemas.arrays import I64, U64, Bools, Float32
 from schemas.errors import SettingsError
@@ -52,7 +52,7 @@ class Judged:
         pooled_NK = None if teacher == 1.0 else (self.teacher_NK / teacher).astype(np.float32)
         return replace(self, student_NK=(self.student_NK / student).astype(np.float32), pooled_NK=pooled_NK)
 
-    def known(self) -> Known:
+    def known(self, context: InVideo | None = None) -> Known:
         """What policies and simulations read."""
         scores = clip_scores(
             self.video_id_N,
@@ -61,6 +61,7 @@ class Judged:
             self.student_NK,
             self.student_right_N,
             self.teacher_right_N,
+            context,
         )
         first_V = np.searchsorted(scores.video_N, np.arange(scores.num_videos))
         tempered_NK = None if self.pooled_NK is None else softmax(self.pooled_NK)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,13 @@ Floats = NDArray[np.float64]
 
 _OF_AUDITS, _OF_CLIPS = np.uint64(0xA0D1_7000_0000_0001), np.uint64(0xC11B_5000_0000_0002)
 """So that draws for one purpose say nothing of those for another, nor of a certificate's, of the same seed."""
+
+
+class InVideo(Protocol):
+    """How likely student and teacher are right about each clip, by what the student says of all that it has seen of the
+    video; nan where it has not looked. See `pipeline.select.context`."""
+
+    def rights(self, scores: ClipScores) -> tuple[Floats, Floats]: ...
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ class ClipScores:
     probs_NK: Float32
     student_right_N: Float32
     teacher_right_N: Float32
+    context: InVideo | None = None
+    """What scores in context come from, where there is such a thing."""
 
     def __len__(self) -> int:
         return len(self.video_N)
@@ -60,6 +71,26 @@ class ClipScores:
             values[~looked_N] = np.nan
         return replace(self, **hide)
 
+    def only(self, rows_N: Bools) -> ClipScores:
+        """Some of the clips, and the videos that have any of them."""
+        kept = {n: getattr(self, n)[rows_N] for n in _OF_CLIP}
+        there_V, video_N = np.unique(self.video_N[rows_N], return_inverse=True)
+        ids_V = tuple(self.ids_V[v] for v in there_V.tolist())
+        return replace(self, **kept, video_N=video_N, ids_V=ids_V, hash_V=self.hash_V[there_V])
+
+    @cached_property
+    def rights_in_context_N(self) -> tuple[Floats, Floats]:
+        """How likely student and teacher are right, by all that was seen of the video; (N,) each.
+
+        Raises
+        ------
+        ValueError
+            If nothing was fitted that says so.
+        """
+        if self.context is None:
+            raise ValueError("a score in context wants heads that were fitted for it")
+        return self.context.rights(self)
+
     def video_draws(self, seed: int) -> Floats:
         """A number in [0, 1) for each video, for audits; (V,)."""
         return draws_of(self.hash_V ^ _OF_AUDITS, seed)
@@ -71,6 +102,9 @@ class ClipScores:
             return draws_of(self.hash_V[self.video_N] ^ at_N ^ _OF_CLIPS, seed)
 
 
+_OF_CLIP = ("start_us_N", "end_us_N", "probs_NK", "student_right_N", "teacher_right_N")
+
+
 def clip_scores(
     video_ids: list[str],
     start_us_N: I64,
@@ -78,6 +112,7 @@ def clip_scores(
     logits_NK: Float32,
     student_right_N: Float32,
     teacher_right_N: Float32,
+    context: InVideo | None = None,
 ) -> ClipScores:
     """Scores from columns of predictions, which may stand in any order; the rows come sorted. Video ids are hex digits.
     ``logits_NK`` are the student's, divided by its temperature.
@@ -104,6 +139,7 @@ def clip_scores(
         probs_NK=softmax(logits_NK[order_N]),
         student_right_N=student_right_N[order_N],
         teacher_right_N=teacher_right_N[order_N],
+        context=context,
     )
 
 
@@ -115,11 +151,15 @@ SCORES: Mapping[str, Callable[[ClipScores], Floats]] = MappingProxyType(
         "confidence": lambda s: -s.student_right_N.astype(np.float64),
         "gain": lambda s: s.teacher_right_N.astype(np.float64) - s.student_right_N,
         "teacher": lambda s: s.teacher_right_N.astype(np.float64),
+        "confidence-in-context": lambda s: -s.rights_in_context_N[0],
+        "gain-in-context": lambda s: s.rights_in_context_N[1] - s.rights_in_context_N[0],
+        "teacher-in-context": lambda s: s.rights_in_context_N[1],
     }
 )
 """How much a clip wants the teacher, (N,): the higher, the sooner. By max-probability, margin and entropy of the
 student, by how likely it is wrong, by how much likelier the teacher is right than it, and by how likely the teacher is
-right: what a learned sampler goes by, which leaves out clips that say nothing."""
+right: what a learned sampler goes by, which leaves out clips that say nothing. In context: by what the student says of
+the whole video."""
 
 
 def deferral(scores: ClipScores, name: str) -> Floats:

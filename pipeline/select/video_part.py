@@ -17,9 +17,20 @@ from numpy.typing import NDArray
 from pipeline.select.decision import Decision, deferring
 from pipeline.select.scores import ClipScores, deferral, first_by_video
 from pipeline.select.thresholds import video_means
+from schemas.policy import IN_CONTEXT
 
 LEAST: Mapping[str, float] = MappingProxyType(
-    {"msp": -1.0, "margin": -1.0, "entropy": 0.0, "confidence": -1.0, "gain": 0.0, "teacher": 0.0}
+    {
+        "msp": -1.0,
+        "margin": -1.0,
+        "entropy": 0.0,
+        "confidence": -1.0,
+        "gain": 0.0,
+        "teacher": 0.0,
+        "confidence-in-context": -1.0,
+        "gain-in-context": 0.0,
+        "teacher-in-context": 0.0,
+    }
 )
 """Of each score: where there is no doubt."""
 
@@ -40,7 +51,8 @@ class VideoPart:
 
     def select(self, scores: ClipScores) -> Decision:
         chosen_V = self.doubt(scores) > self.threshold
-        rank_N = first_by_video(scores, deferral(scores, "teacher"))
+        likeliest = "teacher-in-context" if self.score.endswith(IN_CONTEXT) else "teacher"
+        rank_N = first_by_video(scores, deferral(scores, likeliest))
         return deferring(chosen_V[scores.video_N] & (rank_N < self.asked(scores)[scores.video_N]))
 
     def asked(self, scores: ClipScores) -> NDArray[np.int64]:

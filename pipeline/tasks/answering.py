@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.frames import Clip
+from pipeline.select.context import Context
 from pipeline.select.decision import Policy, steps_of
 from pipeline.select.policies import policy_of
 from pipeline.select.scores import ClipScores, clip_scores, deferral
@@ -86,6 +87,7 @@ class Answering:
     ) -> None:
         self._spec, self._student, self._teacher, self._batch_size = spec, student, teacher, batch_size
         self._policy: Policy = policy_of(spec.policy)
+        self._context = None if spec.context is None else Context((spec.context,))
 
     def decide(self, clips: Sequence[ClipInHand], clock: ShardClock) -> list[ClipInHand]:
         """Ask the student about whole videos as the policy wants; the clips that the teacher is called for."""
@@ -189,6 +191,7 @@ class Answering:
             (logits_NK / self._spec.student_temperature).astype(np.float32),
             np.array([nan if a.student_right is None else a.student_right for a in answers], np.float32),
             np.array([nan if a.teacher_right is None else a.teacher_right for a in answers], np.float32),
+            self._context,
         )
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from bench.distill_arms.probe import fit_probe, nested_logits, write_targets
 from jobs.teach import TeachOptions, teach
-from pipeline.distill.splits import folds
+from pipeline.draws import folds
 from pipeline.models.resolve import resolve_targets
 from pipeline.store.read import read
 from pipeline.store.verify import verify

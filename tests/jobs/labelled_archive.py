@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from jobs.judged import judged, open_student, targets_of
 from jobs.label import LabelOptions, LabelReport, label
 from pipeline.models.weights import fetch
 from pipeline.select.budget import price_of
+from pipeline.select.context import Context
+from pipeline.select.context_fit import ContextFit
+from pipeline.select.joined import Judged
 from pipeline.select.scores import deferral
 from pipeline.select.simulate import Simulation
 from pipeline.store.read import read
+from schemas.context import ContextHeads
 from schemas.policy import AggregationName, CostSpec, Expected, PolicyDocument, PolicySpec, Wish
 
 EXPECTED = Expected(
@@ -45,6 +51,7 @@ def add_policy(
         aggregation=aggregation,
         student_temperature=1.3,
         teacher_temperature=0.9,
+        context=heads_in(folder) if spec.in_context else None,
         wish=Wish(budget=0.5),
         costs=CostSpec(),
         expected=EXPECTED,
@@ -62,10 +69,27 @@ def run(folder: Path, out: Path, policy: str, **options: object) -> LabelReport:
 
 
 def simulation(folder: Path) -> Simulation:
+    return Simulation(_held_out(folder).known(Context((heads_in(folder),))), CostSpec(), num_draws=10)
+
+
+def heads_in(folder: Path) -> ContextHeads:
+    """Heads in context that say something else of each clip: so few clips would give ones that say the same of all."""
+    heads = ContextFit(_held_out(folder).known()).heads
+    rng = np.random.default_rng(0)
+    student, teacher = (
+        h.model_copy(
+            update={"slopes": tuple(tuple(x) for x in rng.normal(0, 0.2, (len(h.mean), 3)).tolist())}
+        )
+        for h in (heads.student, heads.teacher)
+    )
+    return heads.model_copy(update={"student": student, "teacher": teacher})
+
+
+def _held_out(folder: Path) -> Judged:
     student = open_student(student_in(folder))
     store = targets_of(student)
     val, calibration, test = (judged(student, split, store) for split in ("val", "calibration", "test"))
-    return Simulation(val.and_(calibration).and_(test).tempered(1.3, 0.9).known(), CostSpec(), num_draws=10)
+    return val.and_(calibration).and_(test).tempered(1.3, 0.9)
 
 
 def middle(folder: Path, score: str) -> float:

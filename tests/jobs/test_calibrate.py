@@ -16,6 +16,7 @@ from jobs.costs import costs_of
 from jobs.judged import judged, open_student
 from jobs.simulate import SimulateOptions, simulate
 from pipeline.select.calibrate import disagreements
+from pipeline.select.context import Context
 from pipeline.select.learn_then_test import one_of_each_group
 from pipeline.store.mend import remove
 from pipeline.store.read import read
@@ -70,7 +71,8 @@ def test_a_guarantee_comes_from_groups_that_nothing_else_read(made: tuple[str, S
     assert doc.expected.share < 1.0
     assert c.groups == c.named_groups == 80 and c.left_out == {"the heads were fitted on its group": 160}
     held = judged(open_student(student), "calibration", store)
-    known = held.where(~held.fitted_N).tempered(doc.student_temperature).known()
+    context = None if doc.context is None else Context((doc.context,))
+    known = held.where(~held.fitted_N).tempered(doc.student_temperature).known(context)
     rows = one_of_each_group(known.group_V, known.scores.hash_V, 0)
     assert disagreements(known, [doc.policy], doc.aggregation)[0, rows].sum() == c.losses
     again = calibrate(student, Wish(max_disagreement=0.15)).document

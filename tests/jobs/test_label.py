@@ -40,8 +40,14 @@ pytestmark = pytest.mark.slow
         ("clip-threshold", {"score": "msp"}, "log-pool"),
         ("video-threshold", {"score": "margin"}, "confidence-weighted"),
         ("video-part", {"score": "margin", "part": 0.5, "threshold": 0.15}, "teacher-only"),
+        ("clip-threshold", {"score": "gain-in-context"}, "replace-mean"),
         ("top-k", {"score": "gain", "k": 1}, "teacher-only"),
         ("coarse-to-fine", {"strides": (2, 1), "exit_margin": 0.1}, "replace-mean"),
+        (
+            "coarse-to-fine",
+            {"strides": (2, 1), "exit_margin": 0.5, "threshold": 0.01, "score": "gain-in-context"},
+            "replace-mean",
+        ),
         ("random-k", {"k": 1, "with_student": True}, "control-variate"),
         ("uniform-k", {"k": 1}, "replace-mean"),
         ("dense", {}, "replace-mean"),
@@ -60,7 +66,7 @@ def test_the_run_does_what_the_simulator_says(
     if kind.endswith("threshold"):
         settings = {**settings, "threshold": middle(trained, str(settings["score"]))}
     policy = PolicySpec(kind=kind, **settings)  # type: ignore[arg-type]
-    name = add_policy(trained, policy, aggregation, name=f"{kind}-{aggregation}")
+    name = add_policy(trained, policy, aggregation, name=f"{kind}-{aggregation}-{policy.score}")
     report = run(trained, tmp_path, name, decodings=decodings)
     twice = kind not in ("uniform-k", "dense", "student-alone") and decodings == 2
     assert report.decodings.number == (2 if twice else 1)

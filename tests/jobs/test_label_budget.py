@@ -25,18 +25,21 @@ from pipeline.store.mend import remove, retry
 from pipeline.store.read import failures, read
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import verify
-from schemas.policy import PolicySpec
+from schemas.policy import PolicySpec, ScoreName
 from schemas.shard import SUPERSEDED, Failure
 from tests.jobs.labelled_archive import add_policy, deferred, run, simulation, student_in
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.37, 1.0])
+@pytest.mark.parametrize(
+    ("share", "score"),
+    [(0.0, "entropy"), (0.1, "entropy"), (0.37, "entropy"), (0.3, "gain-in-context"), (1.0, "entropy")],
+)
 def test_a_budget_is_met_exactly_and_as_the_simulator_says(
-    trained: Path, tmp_path: Path, share: float
+    trained: Path, tmp_path: Path, share: float, score: ScoreName
 ) -> None:
-    name = add_policy(trained, PolicySpec(kind="budget", share=share, score="entropy"), name=f"b{share}")
+    name = add_policy(trained, PolicySpec(kind="budget", share=share, score=score), name=f"b{share}")
     report = run(trained, tmp_path, name)
     assert report.complete and verify(report.store).clean and report.scores is not None
     assert verify(report.scores.store).clean

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.distill.splits import Role, folds, roles
+from pipeline.distill.splits import Role, roles
+from pipeline.draws import folds
 from schemas.errors import SettingsError
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
+from pipeline.select.context_fit import ContextFit
 from pipeline.select.known import Known
 from pipeline.select.scores import ClipScores, clip_scores
 from pipeline.uncertainty import softmax
@@ -33,7 +35,9 @@ def made_up(num_videos: int = 40, num_classes: int = 4, seed: int = 0, most_clip
     scores = clip_scores(ids, np.array(starts), np.array(starts) + 2_000_000, student, *confidences)
     order = np.lexsort((np.array(starts), np.array(ids)))
     group_V = np.arange(num_videos, dtype=np.uint64) // 2
-    return Known(scores, softmax(teacher[order]), label_N[order], group_V)
+    known = Known(scores, softmax(teacher[order]), label_N[order], group_V)
+    context = ContextFit(known).for_others()
+    return replace(known, scores=replace(scores, context=context))
 
 
 def part_of(scores: ClipScores, videos: list[int]) -> tuple[ClipScores, np.ndarray]:
@@ -48,5 +52,6 @@ def part_of(scores: ClipScores, videos: list[int]) -> tuple[ClipScores, np.ndarr
         probs_NK=scores.probs_NK[rows],
         student_right_N=scores.student_right_N[rows],
         teacher_right_N=scores.teacher_right_N[rows],
+        context=scores.context,
     )
     return part, rows

@@ -1,0 +1,151 @@
+"""Confidence in context: how likely each model is right about a clip, by what the student says of the whole video.
+
+A clip of which the student says something else than of its neighbours is more likely wrong than its own probabilities
+tell. Heads are additive logistic regressions on `inputs`; `pipeline.select.context_fit` fits them.
+
+Shapes: N clips, V videos, K classes, X inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.select.scores import ClipScores
+from pipeline.uncertainty import entropy, margin
+from schemas.arrays import Bools
+from schemas.context import ContextHead, ContextHeads
+
+Floats = NDArray[np.float64]
+
+_SMALLEST = 1e-8
+_EDGE = 1e-6
+_FARTHEST = 6.0
+"""In spreads: no input is farther out."""
+
+
+def inputs(scores: ClipScores) -> Floats:
+    """What of a clip, and of its video, says who is right; (N, 19). The student has looked at all of the clips."""
+    s, n_N = scores, scores.size_V[scores.video_N].astype(np.float64)
+    probs_NK = s.probs_NK.astype(np.float64)
+    log_NK = np.log(np.maximum(probs_NK, _SMALLEST))
+    rows_N, own_N = np.arange(len(s)), s.probs_NK.argmax(axis=1)
+    pooled_VK = _mean_by_video(s, probs_NK)
+    ahead_VK = _mean_by_video(s, log_NK)
+    ahead_VK = np.exp(ahead_VK - ahead_VK.max(axis=1, keepdims=True))
+    ahead_VK /= ahead_VK.sum(axis=1, keepdims=True)
+    own_pooled_N = pooled_VK[s.video_N, own_N]
+    msp_N = probs_NK[rows_N, own_N]
+    others_N = np.where(n_N > 1, (own_pooled_N * n_N - msp_N) / np.maximum(n_N - 1, 1), msp_N)
+    teacher_N, student_N = _logit(s.teacher_right_N), _logit(s.student_right_N)
+    entropy_N = entropy(s.probs_NK).astype(np.float64)
+
+    def of_video(value_V: Floats) -> Floats:
+        return np.asarray(value_V[s.video_N])
+
+    columns = (
+        student_N,
+        teacher_N,
+        _logit(msp_N),
+        margin(s.probs_NK).astype(np.float64),
+        entropy_N,
+        (pooled_VK.argmax(axis=1)[s.video_N] == own_N).astype(np.float64),
+        _logit(own_pooled_N),
+        _logit(others_N),
+        of_video(pooled_VK.max(axis=1)),
+        of_video(margin(pooled_VK.astype(np.float32)).astype(np.float64)),
+        of_video(_logit(_mean_by_video(s, s.student_right_N.astype(np.float64)[:, None])[:, 0])),
+        of_video(_logit(_mean_by_video(s, s.teacher_right_N.astype(np.float64)[:, None])[:, 0])),
+        1 / n_N,
+        np.log(n_N),
+        of_video(_mean_by_video(s, entropy_N[:, None])[:, 0]),
+        of_video(_logit(ahead_VK.max(axis=1))),
+        _logit(ahead_VK[s.video_N, own_N]),
+        _neighbour(s, teacher_N, 1),
+        _neighbour(s, teacher_N, -1),
+    )
+    return np.stack(columns, axis=1)
+
+
+@dataclass(frozen=True)
+class Context:
+    """A `pipeline.select.scores.InVideo`. Videos have heads of their own where ``number_of`` says so, the first ones
+    else: those of the fold that a video was not fitted in, or of its student."""
+
+    heads: tuple[ContextHeads, ...]
+    number_of: Mapping[str, int] | None = None
+
+    def rights(self, scores: ClipScores) -> tuple[Floats, Floats]:
+        student_N, teacher_N = np.full(len(scores), np.nan), np.full(len(scores), np.nan)
+        seen_N = ~np.isnan(scores.probs_NK[:, 0])
+        if not seen_N.any():
+            return student_N, teacher_N
+        seen = scores.only(seen_N)
+        x_NX = inputs(seen)
+        number_N = self._number_of_clip(seen)
+        for number, heads in enumerate(self.heads):
+            rows = number_N == number
+            if rows.any():
+                at = np.flatnonzero(seen_N)[rows]
+                student_N[at], teacher_N[at] = (right(h, x_NX[rows]) for h in (heads.student, heads.teacher))
+        return student_N, teacher_N
+
+    def _number_of_clip(self, scores: ClipScores) -> NDArray[np.int64]:
+        if self.number_of is None:
+            return np.zeros(len(scores), np.int64)
+        of_V = np.array([self.number_of.get(i, 0) for i in scores.ids_V], np.int64)
+        return np.asarray(of_V[scores.video_N])
+
+
+def merged(parts: Sequence[tuple[Context, Sequence[str]]]) -> Context:
+    """One for videos of which each part has its own."""
+    heads: list[ContextHeads] = []
+    number_of: dict[str, int] = {}
+    for context, ids in parts:
+        own = context.number_of or {}
+        number_of |= {i: len(heads) + own.get(i, 0) for i in ids}
+        heads += context.heads
+    return Context(tuple(heads), number_of)
+
+
+def spread(x_NX: Floats, mean_X: Floats, std_X: Floats) -> Floats:
+    """Inputs in units of their spread; (N, X)."""
+    return np.asarray(np.clip((x_NX - mean_X) / std_X, -_FARTHEST, _FARTHEST))
+
+
+def bent(z_NX: Floats, knots_X2: Floats) -> Floats:
+    """Each input, and what of it is above its knots; (N, X, 3)."""
+    above = (np.maximum(z_NX - knots_X2[:, k], 0.0) for k in range(2))
+    return np.stack([z_NX, *above], axis=2)
+
+
+def right(head: ContextHead, x_NX: Floats) -> Floats:
+    """How likely one is right; (N,). Row by row the same, whatever rows stand beside: no BLAS."""
+    terms_NX3 = bent(spread(x_NX, np.array(head.mean), np.array(head.std)), np.array(head.knots))
+    total_N = np.einsum("nxt,xt->n", terms_NX3, np.array(head.slopes)) + head.offset
+    return np.asarray(1 / (1 + np.exp(-np.clip(total_N, -50, 50))))
+
+
+def _logit(p: NDArray[np.floating]) -> Floats:
+    p64 = np.clip(np.asarray(p, np.float64), _EDGE, 1 - _EDGE)
+    return np.asarray(np.log(p64) - np.log1p(-p64))
+
+
+def _mean_by_video(scores: ClipScores, value_NX: Floats) -> Floats:
+    """(V, X)"""
+    first_V = np.searchsorted(scores.video_N, np.arange(scores.num_videos))
+    return np.asarray(np.add.reduceat(value_NX, first_V) / scores.size_V[:, None])
+
+
+def _neighbour(scores: ClipScores, value_N: Floats, step: int) -> Floats:
+    """The value of the clip before (1) or after (-1) in the same video, a clip's own where there is none; (N,)."""
+    same_M: Bools = scores.video_N[1:] == scores.video_N[:-1]
+    out_N = value_N.copy()
+    if step > 0:
+        out_N[1:][same_M] = value_N[:-1][same_M]
+    else:
+        out_N[:-1][same_M] = value_N[1:][same_M]
+    return out_N

@@ -1,0 +1,38 @@
+"""Confidence in context: how likely student and teacher are right about a clip, by all that the student says of its
+video. Numbers that are fitted while a policy is calibrated, and go with it."""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from schemas.spec import Spec
+
+CONTEXT_EPOCH = 1
+"""Raised by hand when `pipeline.select.context.inputs` means something else."""
+
+
+class ContextHead(Spec):
+    """An additive logistic regression: of each input, in units of its spread, a line that bends at two knots."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    knots: tuple[tuple[float, float], ...]
+    slopes: tuple[tuple[float, float, float], ...]
+    """Of the input, and of what of it is above each knot."""
+    offset: float
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ContextHead:
+        if len({len(x) for x in (self.mean, self.std, self.knots, self.slopes)}) != 1:
+            raise ValueError("the parts of a head are of different numbers of inputs")
+        return self
+
+
+class ContextHeads(Spec):
+    """Of both."""
+
+    student: ContextHead
+    teacher: ContextHead
+    clips: int
+    """Clips that they were fitted on."""
+    epoch: int = CONTEXT_EPOCH
