@@ -1,13 +1,15 @@
 """Selective labelling against the dense teacher, end to end: accuracy and cost of every policy and baseline.
 
-    python -m bench.selective prepare ARCHIVE OUT             # heavy teacher over the archive, kept frames, a student
-    python -m bench.selective run ARCHIVE OUT [--blocks 5]    # label the test split by every policy, block by block
-    python -m bench.selective table OUT                       # what came of it, beside what was simulated
+    python -m bench.selective prepare ARCHIVE OUT [--seeds 3]  # heavy teacher over the archive, kept frames, students
+    python -m bench.selective run ARCHIVE OUT [--blocks 5]     # label the test split by every policy, block by block
+    python -m bench.selective table OUT                        # what came of it, beside what was simulated
 
 The archive is that of `bench.motion_archive`, the teacher `bench.motion_teacher`. Each policy is calibrated on other
 videos to cost no more than a share of the dense teacher (``--max-cost``), and labels the test split with `jobs.label`
-on one runner; in each block of groups all policies take their turn. Costs are seconds of decoding, student and teacher,
-of the device each ran on. Run again to continue."""
+on one runner; in each block of groups all policies take their turn (``--upto`` ends after so many blocks, ``--only``
+takes some policies, ``--seed`` another student). Costs are seconds of decoding, student and teacher, of the device each
+ran on. The table says of every policy what it comes to on all test videos, which a run repeats label by label, and of
+those that ran what they cost. Run again to continue."""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ import argparse
 import csv
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -30,18 +33,22 @@ from bench.motion_teacher import motion_target_spec
 from jobs.calibrate import CalibrateOptions, calibrate
 from jobs.costs import covered_us
 from jobs.distill import DistilOptions, distil
+from jobs.judged import judged, open_student, targets_of
 from jobs.label import LabelOptions, LabelReport, label
 from jobs.runners import runner_for
 from jobs.simulate import SimulateOptions, simulate
 from jobs.teach import TeachOptions, teach
 from pipeline import metrics
 from pipeline.demo.motion import MIRROR_X
+from pipeline.select.context import Context
+from pipeline.select.policies import policy_of
+from pipeline.select.simulate import Simulation
 from pipeline.store.read import scan
 from schemas.clip import US
 from schemas.cluster import RayOptions
 from schemas.errors import SettingsError
 from schemas.frames import KeepSpec
-from schemas.policy import SCORES, CostFlags, PolicyKind, ScoreName, Wish
+from schemas.policy import SCORES, CostFlags, PolicyDocument, PolicyKind, ScoreName, Wish
 from schemas.student import TrainSpec
 
 KEEP = KeepSpec(num_frames=8, width=48, height=48)
@@ -60,6 +67,8 @@ class Entry:
     kinds: tuple[PolicyKind, ...]
     scores: tuple[ScoreName, ...] = ("gain",)
     wish: Wish | None = None
+    passage: float | None = None
+    idle: float = 0.0
 
 
 def entries(max_cost: float) -> list[Entry]:
@@ -69,19 +78,19 @@ def entries(max_cost: float) -> list[Entry]:
     scored: list[Entry] = [
         Entry(f"{kind} {score}", (kind,), (score,))
         for kind, scores in (
-            ("clip-threshold", ("msp", "entropy", "margin", "confidence", "gain")),
-            ("video-threshold", ("msp", "entropy", "margin", "confidence", "gain")),
-            ("video-part", ("entropy", "margin", "gain")),
-            ("top-k", ("teacher", "gain", "entropy")),
-            ("budget", ("entropy", "gain")),
+            ("clip-threshold", ("msp", "entropy", "margin", "confidence", "gain", "gain-in-context")),
+            ("video-threshold", ("msp", "entropy", "margin", "confidence", "gain", "gain-in-context")),
+            ("video-part", ("entropy", "margin", "gain", "gain-in-context")),
+            ("top-k", ("teacher", "gain-in-context", "entropy")),
+            ("budget", ("entropy", "gain", "gain-in-context")),
         )
         for score in scores
     ]
     return [
         Entry("dense", ("dense",), wish=all_of_it),
         Entry("student-alone", ("student-alone",), wish=all_of_it),
-        Entry("uniform-k", ("uniform-k",)),
-        Entry("random-k", ("random-k",)),
+        # Of these no member costs so little where most videos are short: the cheapest ones.
+        *(Entry(f"{kind} of 1", (kind,), wish=Wish(budget=0.35)) for kind in ("uniform-k", "random-k")),
         *scored,
         Entry("coarse-to-fine", ("coarse-to-fine",)),
         Entry("calibrated", ("clip-threshold", "video-threshold", "video-part"), every),
@@ -92,26 +101,33 @@ def entries(max_cost: float) -> list[Entry]:
 # ---------------------------------------------------------------- making
 
 
-def prepare(archive: Path, out: Path, threads: int | None) -> None:
+def prepare(archive: Path, out: Path, threads: int | None, seeds: int) -> None:
     with runner_for(RayOptions(), local=False) as runner:
         options = TeachOptions(batch_size=8, keep=KEEP)
         report = teach(str(archive / "manifest.csv"), str(out), motion_target_spec(), options, runner=runner)
     print(json.dumps(report.to_json(), indent=1))
     (frames,) = out.glob("frames-*")
-    made = distil(
-        [report.store.url],
-        str(out),
-        STUDENT,
-        DistilOptions(frames=str(frames), num_threads=threads),
-        on_progress=told,
-    )
-    print(json.dumps(made.about["evaluation"]["test"]["metrics"], indent=1))
+    for seed in range(1, seeds + 1):
+        made = distil(
+            [report.store.url],
+            str(out),
+            STUDENT.model_copy(update={"seed": seed}),
+            DistilOptions(frames=str(frames), num_threads=threads),
+            on_progress=told,
+        )
+        print(json.dumps(made.about["evaluation"]["test"]["metrics"], indent=1))
 
 
-def student_of(out: Path) -> str:
-    """The student that learnt from the targets that are there now: the one made last."""
+def student_of(out: Path, seed: int = STUDENT.seed) -> str:
+    """The student of a seed that learnt from the targets that are there now: the one made last."""
     found = sorted(out.glob("student-*/student.json"), key=lambda p: p.stat().st_mtime)
-    return str(found[-1].parent)
+    mine = [p for p in found if json.loads(p.read_text())["train"]["seed"] == seed]
+    return str(mine[-1].parent)
+
+
+def runs_of(out: Path, seed: int) -> Path:
+    """Where what the student of a seed came to is kept."""
+    return out / ("runs" if seed == STUDENT.seed else f"runs-{seed}")
 
 
 def measured_costs(archive: Path, out: Path, student: str) -> CostFlags:
@@ -140,10 +156,12 @@ def read_seconds(report: LabelReport) -> list[float]:
     return [covered_us(t) / US for t in scan(report.store, ["video_id", "start_us", "end_us"])]
 
 
-def policies(student: str, max_cost: float, costs: CostFlags) -> dict[str, str]:
+def policies(student: str, max_cost: float, costs: CostFlags, only: Sequence[str] = ()) -> dict[str, str]:
     """Calibrate what is not there yet; the name of each entry's policy in the student's folder."""
     names = {}
     for entry in entries(max_cost):
+        if only and entry.name not in only:
+            continue
         name = f"{entry.name.replace(' ', '-')}-{max_cost:g}"
         wish = entry.wish or Wish(max_cost=max_cost)
         if not (Path(student) / "policies" / f"{name}.json").exists():
@@ -160,9 +178,9 @@ def policies(student: str, max_cost: float, costs: CostFlags) -> dict[str, str]:
 # ---------------------------------------------------------------- running
 
 
-def blocks_of(archive: Path, out: Path, number: int) -> list[Path]:
+def blocks_of(archive: Path, runs: Path, number: int) -> list[Path]:
     """Manifests of the test split, its groups dealt to so many blocks."""
-    return [manifest_of(archive, out / "runs" / f"block-{b}", "test", b, number) for b in range(number)]
+    return [manifest_of(archive, runs / f"block-{b}", "test", b, number) for b in range(number)]
 
 
 def manifest_of(archive: Path, folder: Path, split: str, block: int, number: int) -> Path:
@@ -178,11 +196,13 @@ def manifest_of(archive: Path, folder: Path, split: str, block: int, number: int
     return path
 
 
-def run(archive: Path, out: Path, blocks: int, max_cost: float, only: list[str]) -> None:
-    student = student_of(out)
-    names = policies(student, max_cost, measured_costs(archive, out, student))
-    chosen = [name for name in names if not only or name in only]
-    for number, manifest in enumerate(blocks_of(archive, out, blocks)):
+def run(
+    archive: Path, out: Path, blocks: int, max_cost: float, only: list[str], upto: int | None, seed: int
+) -> None:
+    student = student_of(out, seed)
+    names = policies(student, max_cost, measured_costs(archive, out, student_of(out)), only)
+    chosen = list(names)
+    for number, manifest in enumerate(blocks_of(archive, runs_of(out, seed), blocks)[:upto]):
         # Who comes first differs from block to block.
         for entry in chosen[number % len(chosen) :] + chosen[: number % len(chosen)]:
             record = manifest.parent / f"{names[entry]}.json"
@@ -229,74 +249,144 @@ def record_of(entry: str, report: LabelReport) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Measured:
-    """One policy over all blocks. V videos, B blocks."""
+    """One policy over the blocks that it ran on. B blocks."""
 
-    name: str
-    right_V: Floats
-    top1_V: NDArray[np.int64]
-    group_V: NDArray[np.str_]
     seconds_B: Floats
     wall_B: Floats
     parts: dict[str, float]
-    share: float
-    clips: int
-    expected: dict[str, Any]
+    right: dict[str, float]
+    """Of each video, whether its label was given."""
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.mean(list(self.right.values())))
 
 
-def measured(out: Path, policy: str, name: str) -> Measured | None:
-    records = sorted((out / "runs").glob(f"block-*/{policy}.json"))
+def measured(
+    runs: Path, policy: str, blocks: Sequence[str] | None = None
+) -> tuple[list[str], Measured] | None:
+    """What ran of a policy, on all blocks or some."""
+    records = [
+        r for r in sorted(runs.glob(f"block-*/{policy}.json")) if blocks is None or r.parent.name in blocks
+    ]
     if not records:
         return None
     bodies = [json.loads(r.read_text()) for r in records]
-    table = pa.concat_tables([pq.read_table(r.with_suffix(".parquet")) for r in records]).sort_by("video_id")
-    parts = {k: sum(b["seconds"][k] for b in bodies) for k in bodies[0]["seconds"]}
-    return Measured(
-        name,
-        pc.equal(table["label"], table["top1_name"]).fill_null(False).to_numpy().astype(np.float64),
-        table["top1"].fill_null(-1).to_numpy().astype(np.int64),
-        np.array(table["group"].to_pylist()),
+    table = pa.concat_tables([pq.read_table(r.with_suffix(".parquet")) for r in records])
+    right_V = pc.equal(table["label"], table["top1_name"]).fill_null(False).to_numpy().astype(np.float64)
+    return [r.parent.name for r in records], Measured(
         np.array([sum(b["seconds"].values()) for b in bodies]),
         np.array([b["wall_seconds"] for b in bodies]),
-        parts,
-        sum(b["deferred"] for b in bodies) / sum(b["clips"] for b in bodies),
-        sum(b["clips"] for b in bodies),
-        bodies[0]["expected"],
+        {k: sum(b["seconds"][k] for b in bodies) for k in bodies[0]["seconds"]},
+        dict(zip(table["video_id"].to_pylist(), right_V.tolist(), strict=True)),
     )
 
 
-def table(out: Path, max_cost: float) -> None:
-    student = student_of(out)
+def simulated(students: Sequence[str], policy: str) -> tuple[Outcomes, float] | None:
+    """What a policy comes to on all test videos by the students that have it, and what of the dense cost that is, as
+    was calibrated."""
+    found = []
+    for url in students:
+        path = Path(url) / "policies" / f"{policy}.json"
+        if not path.exists():
+            continue
+        document = PolicyDocument.model_validate_json(path.read_text())
+        student = open_student(url)
+        on = judged(student, "test", targets_of(student)).tempered(
+            document.student_temperature, document.teacher_temperature
+        )
+        context = None if document.context is None else Context((document.context,))
+        sim = Simulation(on.known(context), document.costs, num_draws=2)
+        decision = policy_of(document.policy).select(sim.known.scores)
+        said_V = sim.labels(decision, document.aggregation)
+        found.append(
+            (
+                np.asarray(said_V == sim.label_V, np.float64),
+                np.asarray(sim.reference_V == sim.label_V, np.float64),
+                np.asarray(said_V == sim.reference_V, np.float64),
+                sim.known.group_V,
+                float(decision.teacher_N.mean()),
+                sim.outcome(decision, document.aggregation).ratio,
+            )
+        )
+    if not found:
+        return None
+    right, dense, agrees, group, share, ratio = zip(*found, strict=True)
+    mean = (np.mean(x, axis=0) for x in (right, dense, agrees))
+    return Outcomes(*mean, group[0], float(np.mean(share)), len(found)), float(np.mean(ratio))
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Of V test videos, each the mean over students: whether the label is right, the dense teacher's is, both agree."""
+
+    right_V: Floats
+    dense_V: Floats
+    agrees_V: Floats
+    group_V: NDArray[np.uint64]
+    share: float
+    students: int
+
+    @property
+    def gain(self) -> tuple[float, float, float]:
+        """Over the dense teacher's accuracy, with its interval over groups."""
+        gap_V = self.right_V - self.dense_V
+        draws = metrics.bootstrap(lambda at: float(gap_V[at].mean()), self.group_V, num_draws=DRAWS)
+        return float(gap_V.mean()), *metrics.interval(draws)
+
+
+def table(out: Path, max_cost: float, seeds: int) -> None:
+    students = [student_of(out, seed) for seed in range(1, seeds + 1)]
     names = {e.name: f"{e.name.replace(' ', '-')}-{max_cost:g}" for e in entries(max_cost)}
-    found = [m for name, policy in names.items() if (m := measured(out, policy, name)) is not None]
-    dense = found[0]
-    per_video = dense.clips / len(dense.right_V)
     print(
-        f"{len(dense.right_V)} videos in {len(np.unique(dense.group_V))} groups, {dense.clips} clips, "
-        f"{per_video:.1f} clips a video; {len(dense.seconds_B)} blocks; policies may cost {max_cost:.0%} of dense"
+        f"policies may cost {max_cost:.0%} of dense; accuracy of all test videos, by so many students; cost of those "
+        "that ran, over so many blocks, beside the dense teacher on the same"
     )
     print(
-        f"{'policy':28s} {'accuracy':>8s} {'difference from dense':>28s} {'agrees':>7s} {'deferred':>8s} "
-        f"{'cost':>6s} {'blocks':>15s} {'wall':>6s} {'seconds: decode, student, teacher':>34s} {'predicted cost':>14s}"
+        f"{'policy':28s} {'accuracy':>8s} {'difference from dense':>28s} {'agrees':>7s} {'deferred':>8s} {'of':>3s} "
+        f"{'predicted':>9s} {'cost':>6s} {'blocks':>18s} {'wall':>6s} {'decode, student, teacher s':>26s} {'right':>7s}"
     )
-    for m in found:
-        gap_V = m.right_V - dense.right_V
-        draws = metrics.bootstrap(lambda at, g=gap_V: float(g[at].mean()), m.group_V, num_draws=DRAWS)
-        low, high = metrics.interval(draws)
-        ratio_B = m.seconds_B / dense.seconds_B
-        p = m.parts
-        print(
-            f"{m.name:28s} {m.right_V.mean():8.4f} {gap_V.mean():+9.4f} [{low:+.4f}, {high:+.4f}] "
-            f"{(m.top1_V == dense.top1_V).mean():7.3f} {m.share:8.1%} {m.seconds_B.sum() / dense.seconds_B.sum():6.1%} "
-            f"[{ratio_B.min():.1%}, {ratio_B.max():.1%}] {m.wall_B.sum() / dense.wall_B.sum():6.1%} "
-            f"{p['decode']:10.1f} {p['student']:10.1f} {p['teacher']:10.1f} {m.expected['ratio']:14.1%}"
+    for name, policy in names.items():
+        found = simulated(students, policy)
+        if found is None:
+            continue
+        o, ratio = found
+        value, low, high = o.gain
+        line = (
+            f"{name:28s} {o.right_V.mean():8.4f} {value:+9.4f} [{low:+.4f}, {high:+.4f}] {o.agrees_V.mean():7.3f} "
+            f"{o.share:8.1%} {o.students:3d} {ratio:9.1%}"
         )
-    areas = simulate([student], SimulateOptions(scores=SCORES)).areas
-    print("clips deferred by a score, over all shares: part of an oracle's gain, and over max-probability")
-    for score, (_, part, over) in areas.items():
+        print(line + _cost(out, policy, names["dense"]))
+    groups, videos = len(np.unique(o.group_V)), len(o.right_V)
+    print(f"{videos} videos in {groups} groups")
+    for student in students:
+        areas = simulate([student], SimulateOptions(scores=SCORES)).areas
         print(
-            f"  {score:11s} {part.value:7.1%} [{part.low:.1%}, {part.high:.1%}]   "
-            f"{over.value:+.4f} [{over.low:+.4f}, {over.high:+.4f}]"
+            "clips deferred by a score, over all shares: part of an oracle's gain, and over max-probability"
         )
+        for score, (_, part, over) in areas.items():
+            print(
+                f"  {score:22s} {part.value:7.1%} [{part.low:.1%}, {part.high:.1%}]   "
+                f"{over.value:+.4f} [{over.low:+.4f}, {over.high:+.4f}]"
+            )
+
+
+def _cost(out: Path, policy: str, dense: str) -> str:
+    """What a policy cost where it ran, of the first student."""
+    ran = measured(out / "runs", policy)
+    if ran is None:
+        return ""
+    blocks, m = ran
+    beside = measured(out / "runs", dense, blocks)
+    if beside is None or beside[0] != blocks:
+        return ""
+    d, p = beside[1], m.parts
+    ratio_B = m.seconds_B / d.seconds_B
+    return (
+        f" {m.seconds_B.sum() / d.seconds_B.sum():6.1%} {len(blocks)}: [{ratio_B.min():.1%}, {ratio_B.max():.1%}] "
+        f"{m.wall_B.sum() / d.wall_B.sum():6.1%} {p['decode']:8.1f} {p['student']:8.1f} {p['teacher']:8.1f} "
+        f"{m.accuracy:7.4f}"
+    )
 
 
 def main() -> None:
@@ -308,16 +398,20 @@ def main() -> None:
             command.add_argument("archive", type=Path)
         command.add_argument("out", type=Path)
         command.add_argument("--max-cost", type=float, default=MAX_COST)
+        if name != "run":
+            command.add_argument("--seeds", type=int, default=1)
     commands.choices["prepare"].add_argument("--threads", type=int)
     commands.choices["run"].add_argument("--blocks", type=int, default=5)
     commands.choices["run"].add_argument("--only", nargs="+", default=[])
+    commands.choices["run"].add_argument("--upto", type=int)
+    commands.choices["run"].add_argument("--seed", type=int, default=STUDENT.seed)
     args = parser.parse_args()
     if args.command == "prepare":
-        prepare(args.archive, args.out, args.threads)
+        prepare(args.archive, args.out, args.threads, args.seeds)
     elif args.command == "run":
-        run(args.archive.resolve(), args.out, args.blocks, args.max_cost, args.only)
+        run(args.archive.resolve(), args.out, args.blocks, args.max_cost, args.only, args.upto, args.seed)
     else:
-        table(args.out, args.max_cost)
+        table(args.out, args.max_cost, args.seeds)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
 """Hour-long films in which something happens now and then: what dividing them between student and teacher costs.
 
     python -m bench.untrimmed make ARCHIVE FOLDER [--hours 6]        # films from the archive's test videos
-    python -m bench.untrimmed run FOLDER OUT [--max-cost 0.1]        # OUT as `bench.selective` prepared it
-    python -m bench.untrimmed table FOLDER OUT [--max-cost 0.1]
+    python -m bench.untrimmed run FOLDER OUT                         # OUT as `bench.selective` prepared it
+    python -m bench.untrimmed table FOLDER
 
 Each film is an hour of one encoding (H.264, 320 x 240, 25 frames a second). Events are the test videos of a motion
 archive, whole; between them the first picture of what comes next stands still, with the noise of a camera, until an
 event comes: four fifths of the time nothing happens. ``events.csv`` says what is to be seen when.
 
-A policy is judged by events: the mean of the words on the clips whose middle lies within one, against its label.
-Synthetic, as its parts are; no policy is calibrated on films."""
+A policy is judged by events: the mean of the words on the clips whose middle lies within one (its passage's word, where
+it decides by passages), against its label. An event of which nobody was asked about any clip is missed. Synthetic, as
+its parts are; no policy is calibrated on films, but all on trimmed videos, where a cost is another share."""
 
 from __future__ import annotations
 
@@ -20,25 +21,26 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import av
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bench.distill import say
 from bench.selective import Entry, record_of, student_of
 from jobs.calibrate import CalibrateOptions, calibrate
 from jobs.label import LabelOptions, label
+from jobs.labelled import passage_words
+from jobs.video_labels import answers_in
 from pipeline import metrics
-from pipeline.columns import matrix
 from pipeline.store.read import scan
 from pipeline.store.shard_store import ShardStore
-from pipeline.uncertainty import softmax
 from schemas.clip import US
 from schemas.labels import LabelSpec
-from schemas.policy import CostFlags, Wish
+from schemas.policy import CostFlags, PolicyKind, ScoreName, Wish
 
 RATE, WIDTH, HEIGHT = 25, 320, 240
 HOUR_FRAMES = 3600 * RATE
@@ -46,6 +48,11 @@ BUSY = 0.2
 """Share of the time in which something happens."""
 NOISES = 8
 MAX_COST = 0.1
+PASSAGE = 60.0
+IDLE = 0.2
+"""Chosen by what the clips of one film come to, not by labels."""
+OF_TRIMMED = 0.25
+"""What policies that leave out idle clips may cost of the dense teacher, on trimmed videos."""
 
 Floats = NDArray[np.float64]
 Picture = NDArray[np.uint8]
@@ -151,28 +158,51 @@ class _Encoder:
 # ---------------------------------------------------------------- running
 
 
-def entries(max_cost: float) -> list[Entry]:
-    """Dense first. No policy here decides on whole films."""
+def entries() -> list[Entry]:
+    """Dense first."""
+    all_of_it, some = Wish(max_cost=1.0), Wish(max_cost=OF_TRIMMED)
+    every: tuple[ScoreName, ...] = get_args(ScoreName)
+    tried: tuple[PolicyKind, ...] = ("clip-threshold", "video-threshold", "video-part")
     return [
-        Entry("dense", ("dense",), wish=Wish(max_cost=1.0)),
-        Entry("student-alone", ("student-alone",), wish=Wish(max_cost=1.0)),
-        *(Entry(f"clip-threshold {s}", ("clip-threshold",), (s,)) for s in ("msp", "entropy", "gain")),
-        *(Entry(f"budget {s}", ("budget",), (s,)) for s in ("entropy", "gain")),
+        Entry("dense", ("dense",), wish=all_of_it),
+        Entry("dense, idle left out", ("dense",), wish=all_of_it, idle=IDLE),
+        Entry("student-alone", ("student-alone",), wish=all_of_it),
+        Entry("student-alone, idle left out", ("student-alone",), wish=all_of_it, idle=IDLE),
+        *(
+            Entry(f"clip-threshold {s}", ("clip-threshold",), (s,), Wish(max_cost=MAX_COST))
+            for s in ("msp", "entropy", "gain")
+        ),
+        Entry("budget gain", ("budget",), ("gain",), Wish(max_cost=MAX_COST)),
+        Entry("clip-threshold gain, idle left out", ("clip-threshold",), ("gain",), some, idle=IDLE),
+        Entry("video-part margin by passages", ("video-part",), ("margin",), some, PASSAGE),
+        Entry(
+            "video-part margin by passages, idle left out", ("video-part",), ("margin",), some, PASSAGE, IDLE
+        ),
+        Entry("calibrated by passages, idle left out", tried, every, some, PASSAGE, IDLE),
     ]
 
 
-def run(folder: Path, out: Path, max_cost: float) -> None:
+def policy_name(entry: Entry) -> str:
+    return f"{entry.name.replace(',', '').replace(' ', '-')}-film"
+
+
+def run(folder: Path, out: Path) -> None:
     student = student_of(out)
     costs = CostFlags(**json.loads((out / "runs" / "costs.json").read_text()))  # of `bench.selective run`
-    for entry in entries(max_cost):
-        name = f"{entry.name.replace(' ', '-')}-film-{max_cost:g}"
+    for entry in entries():
+        name = policy_name(entry)
         record = folder / f"{name}.json"
         if record.exists():
             continue
-        wish = entry.wish or Wish(max_cost=max_cost)
-        calibrate(student, wish, CalibrateOptions(entry.kinds, entry.scores, name=name, costs=costs))
-        options = LabelOptions(name=name, batch_size=8, num_threads=1)
-        report = label(str(folder / "manifest.csv"), str(folder), student, name, options)
+        options = CalibrateOptions(entry.kinds, entry.scores, passage=entry.passage, name=name, costs=costs)
+        calibrate(student, entry.wish or Wish(max_cost=MAX_COST), options)
+        report = label(
+            str(folder / "manifest.csv"),
+            str(folder),
+            student,
+            name,
+            LabelOptions(name=name, batch_size=8, num_threads=1, idle=entry.idle),
+        )
         if not report.complete:
             raise RuntimeError(f"{entry.name} did not finish")
         record.write_text(json.dumps({**record_of(entry.name, report), "store": report.store.url}, indent=1))
@@ -192,17 +222,16 @@ class Seen:
         return sum(self.seconds.values())
 
 
-def seen(folder: Path, record: Path, events: list[dict[str, str]]) -> Seen:
+def seen(record: Path, events: list[dict[str, str]]) -> Seen:
     body = json.loads(record.read_text())
     store = ShardStore.open(body["store"])
     spec = LabelSpec(**store.document.spec)
-    columns = ["uri", "start_us", "end_us", "deferred", "student_logits", "teacher_logits"]
     words: dict[str, tuple[NDArray[np.int64], Floats]] = {}
-    for table in scan(store, columns):
-        if table.num_rows:
-            uri = Path(table["uri"][0].as_py()).name
-            middle_N = (table["start_us"].to_numpy() + table["end_us"].to_numpy()) // 2
-            words[uri] = middle_N, _words(table, spec)
+    for table in scan(store):
+        for uri in pc.unique(table["uri"]).to_pylist():
+            rows, word_NK = _words(spec, table.filter(pc.equal(table["uri"], uri)))
+            middle_N = (rows["start_us"].to_numpy() + rows["end_us"].to_numpy()) // 2
+            words[Path(uri).name] = middle_N, word_NK
     right = []
     for event in events:
         middle_N, word_NK = words[event["uri"]]
@@ -212,36 +241,29 @@ def seen(folder: Path, record: Path, events: list[dict[str, str]]) -> Seen:
     return Seen(np.array(right, np.float64), body["seconds"], body["deferred"] / body["clips"])
 
 
-def _words(table: pa.Table, spec: LabelSpec) -> Floats:
-    """The teacher's probabilities where it was asked, else the student's at its temperature; (N, K)."""
-    num_classes = len(spec.classes)
-    word_NK = np.zeros((table.num_rows, num_classes))
-    asked_N = table["deferred"].to_numpy()
-    there_N = ~asked_N & table["student_logits"].is_valid().to_numpy()
-    for rows_N, name, temperature in (
-        (asked_N, "teacher_logits", 1.0),
-        (there_N, "student_logits", spec.student_temperature),
-    ):
-        if rows_N.any():
-            logits = matrix(table[name].filter(pa.array(rows_N)))
-            word_NK[rows_N] = softmax((logits / temperature).astype(np.float32))
-    return word_NK
+def _words(spec: LabelSpec, rows: pa.Table) -> tuple[pa.Table, Floats]:
+    """The clips of a film of which anything was said, and what: their passage's word, or their own; (N, K)."""
+    if spec.policy.passage is not None:
+        return passage_words(spec, rows)
+    answers = answers_in(spec, rows)
+    asked_N = answers.decision.teacher_N
+    word_NK = np.where(asked_N[:, None], answers.teacher_NK, answers.student_NK).astype(np.float64)
+    return rows.filter(pa.array(answers.heard_N)), word_NK[answers.heard_N]
 
 
-def table(folder: Path, out: Path, max_cost: float) -> None:
+def table(folder: Path) -> None:
     events = list(csv.DictReader((folder / "events.csv").open()))
     group_E = np.array([event["group"] for event in events])
     found = {}
-    for entry in entries(max_cost):
-        record = folder / f"{entry.name.replace(' ', '-')}-film-{max_cost:g}.json"
+    for entry in entries():
+        record = folder / f"{policy_name(entry)}.json"
         if record.exists():
-            found[entry.name] = seen(folder, record, events)
+            found[entry.name] = seen(record, events)
     dense = found["dense"]
+    groups = len({e["group"] for e in events})
+    print(f"{len(events)} events of {groups} groups in {len({e['uri'] for e in events})} hours")
     print(
-        f"{len(events)} events in {len({e['uri'] for e in events})} hours; policies may cost {max_cost:.0%} of dense"
-    )
-    print(
-        f"{'policy':24s} {'events right':>12s} {'difference from dense':>28s} {'deferred':>8s} {'cost':>6s} "
+        f"{'policy':46s} {'events right':>12s} {'difference from dense':>28s} {'deferred':>8s} {'cost':>6s} "
         f"{'seconds: decode, student, teacher':>34s}"
     )
     for name, s in found.items():
@@ -250,7 +272,7 @@ def table(folder: Path, out: Path, max_cost: float) -> None:
         low, high = metrics.interval(draws)
         p = s.seconds
         print(
-            f"{name:24s} {s.right_E.mean():12.4f} {gap_E.mean():+9.4f} [{low:+.4f}, {high:+.4f}] {s.share:8.1%} "
+            f"{name:46s} {s.right_E.mean():12.4f} {gap_E.mean():+9.4f} [{low:+.4f}, {high:+.4f}] {s.share:8.1%} "
             f"{s.total / dense.total:6.1%} {p['decode']:10.1f} {p['student']:10.1f} {p['teacher']:10.1f}"
         )
 
@@ -266,13 +288,15 @@ def main() -> None:
     for name in ("run", "table"):
         command = commands.add_parser(name)
         command.add_argument("folder", type=Path)
-        command.add_argument("out", type=Path)
-        command.add_argument("--max-cost", type=float, default=MAX_COST)
+        if name == "run":
+            command.add_argument("out", type=Path)
     args = parser.parse_args()
     if args.command == "make":
         make(args.archive, args.folder, args.hours, args.seed)
+    elif args.command == "run":
+        run(args.folder, args.out)
     else:
-        {"run": run, "table": table}[args.command](args.folder, args.out, args.max_cost)
+        table(args.folder)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from pipeline.store.shard_store import ShardStore
 from schemas.arrays import Bools
 from schemas.errors import RetryableError, SettingsError
 from schemas.policy import (
+    BY_PASSAGE,
     IN_CONTEXT,
     AggregationName,
     Certificate,
@@ -70,6 +71,7 @@ class CalibrateOptions:
     kinds: tuple[PolicyKind, ...] = ()
     scores: tuple[ScoreName, ...] = get_args(ScoreName)
     aggregation: AggregationName | None = None
+    passage: float | None = None
     name: str | None = None
     targets: str | None = None
     costs: CostFlags = field(default_factory=CostFlags)
@@ -116,7 +118,10 @@ def calibrate(
     )
     sim = Simulation(choosing.known(None if fit is None else fit.for_these()), costs, seed=options.seed)
     tried = _TRIED if wish.max_disagreement is None else _TRIED_TO_CERTIFY
-    bases = bases_of(options.kinds or tried, options.scores)
+    kinds = options.kinds or tried
+    if options.passage is not None and (other := [k for k in kinds if k not in BY_PASSAGE]):
+        raise SettingsError(f"--passage is for {', '.join(BY_PASSAGE)}, not for {', '.join(other)}")
+    bases = bases_of(kinds, options.scores, options.passage)
     certificate = None
     if wish.max_disagreement is not None:
         certifying = _Certifying(student, targets, calibration, temps[0], fit)

@@ -54,7 +54,8 @@ _DECODINGS = "decodings"
 
 @dataclass(frozen=True)
 class LabelOptions:
-    """How to run. The audit's share and seed are part of what is asked; the rest changes no answer beyond rounding.
+    """How to run. The audit's share and seed and what is ``idle`` are part of what is asked; the rest changes no answer
+    beyond rounding.
 
     ``max_disagreement`` is what audits are tested against, the certificate's where not given."""
 
@@ -62,6 +63,7 @@ class LabelOptions:
     targets: str | None = None
     audit_share: float = 0.0
     audit_seed: int = 0
+    idle: float = 0.0
     max_disagreement: float | None = None
     limit: int | None = None
     batch_size: int | None = None

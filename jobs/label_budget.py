@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.select.choice import choose
 from pipeline.store.mend import retry
@@ -37,10 +38,13 @@ def choices(scores: ShardStore, labels: ShardStore, share: float) -> dict[int, C
 
 def _choice(scores: ShardStore, labels: ShardStore, share: float, generation: int) -> Choice:
     rel = f"{CHOICES_FOLDER}/g{generation:04d}.json"
+    idle = LabelSpec(**scores.document.spec).idle
     if not labels.files.exists(rel):
 
         def tables() -> Iterator[pa.Table]:
-            return scan(scores, _KEY, generation=generation)
+            for table in scan(scores, _KEY, generation=generation):
+                # Clips that were left out as idle have no score, and are not chosen among.
+                yield table.filter(pc.is_valid(table["score"])) if idle else table
 
         labels.files.put_new(rel, choose(tables, share).model_dump_json(indent=1).encode())
     return Choice.model_validate_json(labels.files.read(rel))

@@ -19,6 +19,7 @@ def label(
     targets: str | None = None,
     audit_share: float = 0.0,
     audit_seed: int = 0,
+    idle: float = 0.0,
     max_disagreement: float | None = None,
     name: str = "labels",
     limit: int | None = None,
@@ -57,6 +58,9 @@ def label(
         Ask the teacher about all clips of this share of videos, drawn at random, to see how often the labels agree.
     audit_seed
         Of that draw.
+    idle
+        Leave out clips in which less changes, by the sizes of their packets, than this share of what comes to most in
+        the same video: nobody is asked about them, and they are not decoded. For long videos in which little happens.
     max_disagreement
         Alarm when audits say that more than this share of videos disagrees with the dense teacher; what the policy's
         certificate says where not given.
@@ -104,6 +108,8 @@ def label(
     at_least("--max-attempts", max_attempts, 1)
     if not 0 <= audit_share <= 1:
         raise SettingsError(f"--audit-share is a share of the videos, 0 to 1: {audit_share}")
+    if not 0 <= idle < 1:
+        raise SettingsError(f"--idle is a share of what comes to most in a video, 0 to less than 1: {idle}")
     if max_disagreement is not None and not 0 < max_disagreement < 1:
         raise SettingsError(
             f"--max-disagreement is a share of the videos, between 0 and 1: {max_disagreement}"
@@ -121,6 +127,7 @@ def label(
         targets=targets,
         audit_share=audit_share,
         audit_seed=audit_seed,
+        idle=idle,
         max_disagreement=max_disagreement,
         limit=limit,
         batch_size=batch_size,

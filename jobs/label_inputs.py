@@ -33,6 +33,8 @@ class Asked(Protocol):
     def audit_share(self) -> float: ...
     @property
     def audit_seed(self) -> int: ...
+    @property
+    def idle(self) -> float: ...
 
 
 def read_policy(student: StudentFolder, policy: str) -> PolicyDocument:
@@ -80,6 +82,11 @@ def label_spec(student: StudentFolder, document: PolicyDocument, options: Asked)
     SettingsError
         If the teacher is not the one that the policy was calibrated for, or cannot be asked so.
     """
+    if options.idle and document.certificate is not None:
+        raise SettingsError(
+            f"policy {document.name!r} was certified with all clips of each video, and its certificate says nothing "
+            "where some are left out as idle: label without --idle, or by a policy without a certificate"
+        )
     store = targets_of(student, options.targets)
     teacher = resolve_targets(TargetSpec(**store.document.spec))
     if teacher.fingerprint() != document.targets:
@@ -107,6 +114,7 @@ def label_spec(student: StudentFolder, document: PolicyDocument, options: Asked)
             student_temperature=document.student_temperature,
             teacher_temperature=document.teacher_temperature,
             context=document.context,
+            idle=options.idle,
             audit_share=options.audit_share,
             audit_seed=options.audit_seed,
         )

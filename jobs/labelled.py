@@ -16,16 +16,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from jobs.video_labels import video_labels
+from jobs.video_labels import answers_in, video_labels
 from pipeline.columns import matrix
 from pipeline.labelled import LabelledVideo, Scored, class_name, class_names
 from pipeline.segments import ClipWord, Segment, segments_of
+from pipeline.select.aggregate import AGGREGATIONS, Answers
+from pipeline.select.decision import Decision
+from pipeline.select.passages import by_passage
 from pipeline.store.read import failures, scan
 from pipeline.store.shard_store import ShardStore
 from pipeline.uncertainty import softmax
 from schemas.labels import TEACHER, LabelSpec
 from schemas.shard import Failure
+
+Floats = NDArray[np.float64]
 
 _BATCH_ROWS = 4096
 _BOTH = ["video_id", "student_logits", "teacher_logits"]
@@ -61,13 +67,45 @@ def labelled_videos(store: ShardStore) -> list[LabelledVideo]:
 
 def with_segments(store: ShardStore, videos: Sequence[LabelledVideo]) -> list[LabelledVideo]:
     """The same videos, in the same order, with their segments."""
+    spec = LabelSpec(**store.document.spec)
     wanted = pa.array(sorted({video.video_id for video in videos}), pa.string())
     found: dict[str, tuple[Segment, ...]] = {}
-    for table in scan(store, _WORDS):
+    for table in scan(store, _WORDS if spec.policy.passage is None else None):
         mine = table.filter(pc.is_in(table["video_id"], value_set=wanted))
+        if spec.policy.passage is not None:
+            mine = _by_passages(spec, mine)
         for video_id, rows in groupby(mine.to_pylist(), key=lambda row: row["video_id"]):
             found[video_id] = segments_of(_clip_word(row) for row in rows)
     return [replace(video, segments=found.get(video.video_id, ())) for video in videos]
+
+
+def passage_words(spec: LabelSpec, rows: pa.Table) -> tuple[pa.Table, Floats]:
+    """Rows of whole videos, less those of clips that nobody was asked about, and the probabilities that the passage of
+    each came to, as a video's label would; (N, K)."""
+    answers = answers_in(spec, rows)
+    heard_N, decision = answers.heard_N, answers.decision
+    if not heard_N.any():
+        return rows.slice(0, 0), np.zeros((0, answers.student_NK.shape[1]))
+    passages = by_passage(answers.scores.only(heard_N), spec.policy.passage or 0.0)
+    said = Answers(
+        passages,
+        Decision(decision.student_N[heard_N], decision.teacher_N[heard_N]),
+        answers.student_NK[heard_N],
+        answers.teacher_NK[heard_N],
+    )
+    word_NK = AGGREGATIONS[spec.aggregation](said)[passages.video_N]
+    return rows.filter(pa.array(heard_N)), word_NK
+
+
+def _by_passages(spec: LabelSpec, rows: pa.Table) -> pa.Table:
+    """The same, with the first class of its passage for each clip's, and that one's probability."""
+    if not rows.num_rows:
+        return rows
+    rows, word_NK = passage_words(spec, rows)
+    for name, values in (("top1", word_NK.argmax(axis=1)), ("confidence", word_NK.max(axis=1))):
+        field = rows.schema.field(name)
+        rows = rows.set_column(rows.column_names.index(name), field, pa.array(values).cast(field.type))
+    return rows
 
 
 def class_names_of(store: ShardStore) -> tuple[str, ...]:

@@ -96,6 +96,7 @@ def calibrate(
     policy: Annotated[tuple[PolicyKind, ...], Words] = (),
     score: Annotated[tuple[ScoreName, ...], Words] = (),
     aggregation: AggregationName | None = None,
+    passage: float | None = None,
     name: str | None = None,
     targets: str | None = None,
     costs: CostFlags = CostFlags(),
@@ -127,6 +128,8 @@ def calibrate(
     aggregation
         From clips to a video's label. Where not given: the teacher alone for parts of videos, else the mean of whoever
         answered.
+    passage
+        Seconds: decide on longer videos by passages of so much at most, of clips that follow each other. For films.
     name
         The policy's name; after the wish where not given.
     targets
@@ -154,9 +157,11 @@ def calibrate(
         )
     except ValidationError as e:
         raise SettingsError("; ".join(_said(error) for error in e.errors())) from e
+    if passage is not None and passage <= 0:
+        raise SettingsError(f"--passage is a number of seconds above 0: {passage:g}")
     defaults = CalibrateOptions()
     options = CalibrateOptions(
-        policy or defaults.kinds, score or defaults.scores, aggregation, name, targets, costs, seed
+        policy or defaults.kinds, score or defaults.scores, aggregation, passage, name, targets, costs, seed
     )
     report = run_calibrate(student, wish, options)
     emit(report.to_json(), as_json=as_json, text=_policy_text(report))

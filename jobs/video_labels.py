@@ -105,7 +105,8 @@ def write_video_labels(store: ShardStore, table: pa.Table) -> VideoLabels:
     return VideoLabels(f"{store.url}/{FILE}", table, LabelSpec(**store.document.spec))
 
 
-def _of_shard(spec: LabelSpec, table: pa.Table) -> pa.Table:
+def answers_in(spec: LabelSpec, table: pa.Table) -> Answers:
+    """What was said of the clips of a shard, or of some of its videos: all of their rows, in the order of the store."""
     num_classes = spec.teacher.teacher.num_classes or 1
     student_NK, student_N = _logits(table["student_logits"], num_classes)
     teacher_NK, teacher_N = _logits(table["teacher_logits"], num_classes)
@@ -123,10 +124,18 @@ def _of_shard(spec: LabelSpec, table: pa.Table) -> pa.Table:
     decision = Decision(student_N, deferred_N & teacher_N, drawn)
     temperature = spec.teacher_temperature if spec.aggregation in TEMPERED else 1.0
     heard = softmax((teacher_NK / temperature).astype(np.float32))
-    word_VK = AGGREGATIONS[spec.aggregation](Answers(scores, decision, scores.probs_NK, heard))
+    return Answers(scores, decision, scores.probs_NK, heard)
+
+
+def _of_shard(spec: LabelSpec, table: pa.Table) -> pa.Table:
+    answers = answers_in(spec, table)
+    scores = answers.scores
+    word_VK = AGGREGATIONS[spec.aggregation](answers)
+    teacher_NK, _ = _logits(table["teacher_logits"], spec.teacher.teacher.num_classes or 1)
     everything = np.ones(table.num_rows, np.bool_)
     dense = Decision(np.zeros(table.num_rows, np.bool_), everything)
     dense_VK = AGGREGATIONS["replace-mean"](Answers(scores, dense, scores.probs_NK, softmax(teacher_NK)))
+    student_N, deferred_N = answers.decision.student_N, table["deferred"].to_numpy()
     return _rows(spec, table, scores.video_N, scores.num_videos, word_VK, dense_VK, student_N, deferred_N)
 
 

@@ -29,12 +29,15 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class FrameRequest:
-    """Which frames of a video a task wants, and in which shape. Those of ``also`` come with them, of one decoding."""
+    """Which frames of a video a task wants, and in which shape. Those of ``also`` come with them, of one decoding.
+    Clips that are ``idle`` by the sizes of packets (`pipeline.video.activity`; 0: none is) come without frames, but of
+    videos that are wanted in full."""
 
     clip: ClipSpec
     view: ViewSpec
     decode: DecodeSpec
     also: tuple[Stream, ...] = ()
+    idle: float = 0.0
 
     @property
     def clip_bytes(self) -> int:
@@ -93,6 +96,7 @@ class Clip:
 
     ``frames_VTHWC`` is uint8 RGB: views, time, height, width, colour. ``damage`` says in words what is wrong
     with the frames, and is empty where nothing is. ``also`` has those of each further stream, of the same decoding.
+    An ``idle`` clip has no frames, but of a video that is wanted in full.
     """
 
     video_id: str
@@ -101,6 +105,7 @@ class Clip:
     damage: str
     decode_ms: float
     also: tuple[StreamFrames, ...] = ()
+    idle: bool = False
 
     @property
     def num_bytes(self) -> int:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.columns import matrix
 from pipeline.known import id_array, ids_of
 from pipeline.select.choice import chosen
 from pipeline.store.data_files import read_footer
@@ -138,7 +139,9 @@ class _Where:
 def _in_hand(rows: pa.Table, choice: Choice) -> list[ClipInHand]:
     taken_N = chosen(choice, rows)
     num_classes = rows.schema.field("student_logits").type.list_size
-    logits_NK = rows["student_logits"].combine_chunks().flatten().to_numpy().reshape(-1, num_classes)
+    seen_N = rows["student_logits"].is_valid().to_numpy()  # not of clips that were left out as idle
+    logits_NK = np.full((len(seen_N), num_classes), np.nan, np.float32)
+    logits_NK[seen_N] = matrix(rows["student_logits"].drop_null())
     words = rows.drop_columns(["student_logits"]).to_pylist()
     return [
         ClipInHand(
@@ -148,7 +151,7 @@ def _in_hand(rows: pa.Table, choice: Choice) -> list[ClipInHand]:
             "damaged when it was scored" if word["damaged"] else "",
             word["decode_ms"],
             answer=ClipAnswer(
-                student_logits_K=logits_K,
+                student_logits_K=logits_K if seen else None,
                 student_right=word["student_right"],
                 teacher_right=word["teacher_right"],
                 student_ms=word["student_ms"],
@@ -156,7 +159,9 @@ def _in_hand(rows: pa.Table, choice: Choice) -> list[ClipInHand]:
                 deferred=taken,
             ),
         )
-        for word, logits_K, taken in zip(words, logits_NK, taken_N.tolist(), strict=True)
+        for word, logits_K, seen, taken in zip(
+            words, logits_NK, seen_N.tolist(), taken_N.tolist(), strict=True
+        )
     ]
 
 

@@ -57,6 +57,9 @@ class LabelSpec(Spec):
     """Its logits are divided by this where the aggregation wants it."""
     context: ContextHeads | None = None
     """What the policy's score comes from, where it goes by one in context."""
+    idle: float = Field(0.0, ge=0, lt=1)
+    """Clips in which less changes, by the sizes of their packets, than this share of what comes to most in their video
+    are not looked at."""
     audit_share: float = Field(0.0, ge=0, le=1)
     """Share of videos about all of whose clips the teacher is asked as well, to see how often the labels agree."""
     audit_seed: int = Field(0, ge=0)
@@ -90,8 +93,10 @@ class LabelSpec(Spec):
         body: dict[str, Any] = self.model_dump(
             mode="json", exclude={"student", "frames", "teacher", "classes", "label_map"}
         )
-        if body["context"] is None:  # as it was before there were any
-            del body["context"]
+        for name in ("context", "idle"):  # as it was before there were any
+            body = {k: v for k, v in body.items() if k != name or v}
+        if self.policy.passage is None:
+            del body["policy"]["passage"]
         return fingerprint_of(
             {
                 "kind": "labels",

@@ -109,6 +109,10 @@ _WANTS = {
 }
 
 
+BY_PASSAGE = ("clip-threshold", "video-threshold", "video-part", "top-k")
+"""Kinds that can decide by passages of a video as they do by videos."""
+
+
 class PolicySpec(Spec):
     """Which clips the student and the teacher are asked about."""
 
@@ -131,6 +135,8 @@ class PolicySpec(Spec):
     right."""
     price: float = Field(0.5, ge=0, le=1)
     """With 'video-part': a video's doubt is divided by this power of the number of clips that would be asked about."""
+    passage: float | None = Field(None, gt=0)
+    """Seconds: longer videos are decided on by passages of so much at most, of clips that follow each other."""
     seed: int = Field(0, ge=0)
     """Of what is drawn."""
     with_student: bool = False
@@ -146,6 +152,10 @@ class PolicySpec(Spec):
         for name in _WANTS.get(self.kind, ()):
             if getattr(self, name) in (None, ()):
                 raise ValueError(f"a policy {self.kind!r} wants {name!r}")
+        if self.passage is not None and self.kind not in BY_PASSAGE:
+            raise ValueError(
+                f"a policy {self.kind!r} does not decide by passages: {', '.join(BY_PASSAGE)} do"
+            )
         if list(self.strides) != sorted(set(self.strides), reverse=True) or min(self.strides, default=1) < 1:
             raise ValueError(f"strides fall, and are 1 or more: {list(self.strides)}")
         return self

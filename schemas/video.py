@@ -86,7 +86,7 @@ class Video:
 
     ``start_us`` and ``end_us`` bound the segment; for a whole file they are 0 and its duration. ``file_id`` says
     which bytes are meant, where that is known. ``only_us`` are the starts of the clips that are wanted of it, where
-    not all ``num_clips`` are.
+    not all ``num_clips`` are; of one that is wanted ``in_full`` idle ones have frames too.
     """
 
     video_id: str
@@ -99,6 +99,7 @@ class Video:
     id_method: str = "auto"
     file_id: str = ""
     only_us: tuple[int, ...] | None = None
+    in_full: bool = False
 
     @property
     def num_wanted(self) -> int:

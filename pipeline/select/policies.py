@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.select.budget import Budget, price_of
 from pipeline.select.coarse_to_fine import CoarseToFine
 from pipeline.select.decision import Policy
+from pipeline.select.passages import ByPassage, by_passage
 from pipeline.select.scores import ClipScores, deferral
 from pipeline.select.thresholds import ClipThreshold, VideoThreshold
 from pipeline.select.top_k import RandomK, TopK, UniformK
@@ -80,10 +81,10 @@ _STARTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-def bases_of(kinds: Sequence[str], scores: Sequence[str]) -> list[PolicySpec]:
-    """What grids start from: each kind with each score, where it goes by one."""
+def bases_of(kinds: Sequence[str], scores: Sequence[str], passage: float | None = None) -> list[PolicySpec]:
+    """What grids start from: each kind with each score, where it goes by one; by passages of so many seconds."""
     return [
-        PolicySpec(**{"kind": kind, "score": score, **_STARTS[kind], **part})
+        PolicySpec(**{"kind": kind, "score": score, **_STARTS[kind], **part, "passage": passage})
         for kind, score in product(kinds, scores)
         if kind not in WITHOUT_SCORE or score == scores[0]
         for part in ([{"part": p} for p in PARTS] if kind == "video-part" else [{}])
@@ -92,6 +93,19 @@ def bases_of(kinds: Sequence[str], scores: Sequence[str]) -> list[PolicySpec]:
 
 def policy_of(spec: PolicySpec) -> Policy:
     """The rule that a spec says."""
+    rule = _rule(spec)
+    return rule if spec.passage is None else ByPassage(rule, spec.passage)
+
+
+def score_of(spec: PolicySpec, scores: ClipScores) -> NDArray[np.float64] | None:
+    """The score that a policy goes by, where it goes by one; (N,)."""
+    if not hasattr(_rule(spec), "score"):
+        return None
+    seen = scores if spec.passage is None else by_passage(scores, spec.passage)
+    return deferral(seen, spec.score)
+
+
+def _rule(spec: PolicySpec) -> Policy:
     score, threshold = spec.score, _number(spec.threshold)
     k, share = spec.k or 1, spec.share or 0.0
     match spec.kind:
@@ -121,6 +135,7 @@ def grid_of(base: PolicySpec, scores: ClipScores, shares: Sequence[float] = ()) 
     """Members of a policy from one that defers most to one that defers least, by scores of videos that are not to be
     certified on; with some that defer just these ``shares``. What ``base`` says of anything else stands."""
     wanted = sorted({*SHARES, *shares}, reverse=True)
+    scores = scores if base.passage is None else by_passage(scores, base.passage)
 
     def with_(**settings: object) -> PolicySpec:
         return PolicySpec(**{**base.model_dump(), **settings})

@@ -8,7 +8,7 @@ Shapes: N clips, V videos, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -91,15 +91,21 @@ class ClipScores:
             raise ValueError("a score in context wants heads that were fitted for it")
         return self.context.rights(self)
 
-    def video_draws(self, seed: int) -> Floats:
-        """A number in [0, 1) for each video, for audits; (V,)."""
-        return draws_of(self.hash_V ^ _OF_AUDITS, seed)
-
     def clip_draws(self, seed: int) -> Floats:
         """A number in [0, 1) for each clip; (N,)."""
         with np.errstate(over="ignore"):
             at_N = self.start_us_N.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
             return draws_of(self.hash_V[self.video_N] ^ at_N ^ _OF_CLIPS, seed)
+
+
+def hashes_of(video_ids: Sequence[str]) -> U64:
+    """64 bits of each id, which are hex digits; (V,)."""
+    return np.array([int(i[:16], 16) for i in video_ids], np.uint64)
+
+
+def audit_draws(hash_V: U64, seed: int) -> Floats:
+    """A number in [0, 1) for each video, for audits; (V,)."""
+    return draws_of(hash_V ^ _OF_AUDITS, seed)
 
 
 _OF_CLIP = ("start_us_N", "end_us_N", "probs_NK", "student_right_N", "teacher_right_N")
@@ -135,7 +141,7 @@ def clip_scores(
         start_us_N=at_N,
         end_us_N=end_us_N[order_N],
         ids_V=tuple(ids.tolist()),
-        hash_V=np.array([int(i[:16], 16) for i in ids.tolist()], np.uint64),
+        hash_V=hashes_of(ids.tolist()),
         probs_NK=softmax(logits_NK[order_N]),
         student_right_N=student_right_N[order_N],
         teacher_right_N=teacher_right_N[order_N],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from pipeline.select.decision import Decision, Policy, deferring
-from pipeline.select.scores import ClipScores
+from pipeline.select.scores import ClipScores, audit_draws, hashes_of
+from schemas.arrays import Bools
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class Audited:
         audited_N = self.drawn(scores)[scores.video_N]
         return Decision(decided.student_N, decided.teacher_N | audited_N, decided.inclusion_N)
 
-    def drawn(self, scores: ClipScores) -> np.ndarray:
+    def drawn(self, scores: ClipScores) -> Bools:
         """Which videos are audited; (V,)."""
-        return np.asarray(scores.video_draws(self.seed) < self.share)
+        return drawn_for_audit(scores.ids_V, self.share, self.seed)
+
+
+def drawn_for_audit(video_ids: Sequence[str], share: float, seed: int) -> Bools:
+    """Which of some videos are; (V,)."""
+    return np.asarray(audit_draws(hashes_of(video_ids), seed) < share)

@@ -8,8 +8,8 @@ Shapes: N clips, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pipeline.frames import Clip
 from pipeline.select.context import Context
 from pipeline.select.decision import Policy, steps_of
-from pipeline.select.policies import policy_of
-from pipeline.select.scores import ClipScores, clip_scores, deferral
-from pipeline.select.whole import Audited
+from pipeline.select.policies import policy_of, score_of
+from pipeline.select.scores import ClipScores, clip_scores
+from pipeline.select.whole import drawn_for_audit
 from pipeline.sheets import decode_sheet, encode_sheet
 from pipeline.tasks.labels_table import ClipAnswer, Row
 from pipeline.tasks.shard_clock import ShardClock
@@ -55,6 +55,8 @@ class ClipInHand:
     teacher_frames: Frames | None = None
     held: int | None = None
     """Number of the teacher's frames among `HeldFrames`."""
+    idle: bool = False
+    """Left out by what its packets say: nobody is asked, but for an audit."""
     answer: ClipAnswer = field(default_factory=ClipAnswer)
 
     @property
@@ -75,7 +77,13 @@ def in_hand(clip: Clip) -> ClipInHand:
     """A clip that was just decoded, without its frames."""
     also = next((stream.damage for stream in clip.also if stream.damage), "")
     return ClipInHand(
-        clip.video_id, clip.span.start_us, clip.span.end_us, clip.damage, clip.decode_ms, teacher_damage=also
+        clip.video_id,
+        clip.span.start_us,
+        clip.span.end_us,
+        clip.damage,
+        clip.decode_ms,
+        teacher_damage=also,
+        idle=clip.idle,
     )
 
 
@@ -90,10 +98,17 @@ class Answering:
         self._context = None if spec.context is None else Context((spec.context,))
 
     def decide(self, clips: Sequence[ClipInHand], clock: ShardClock) -> list[ClipInHand]:
-        """Ask the student about whole videos as the policy wants; the clips that the teacher is called for."""
-        if not clips:
-            return []
+        """Ask the student about whole videos as the policy wants; the clips that the teacher is called for. Of idle
+        clips neither knows, nor the policy."""
         clips = sorted(clips, key=lambda c: c.key)
+        self._decide([c for c in clips if not c.idle], clock)
+        asked = self.with_audits(clips)
+        clock.add("decide")
+        return asked
+
+    def _decide(self, clips: Sequence[ClipInHand], clock: ShardClock) -> None:
+        if not clips:
+            return
         scores = self._scores(clips)
         looked_N: Bools = np.zeros(len(clips), np.bool_)
         steps = steps_of(self._policy, scores)
@@ -107,7 +122,7 @@ class Answering:
             except StopIteration as done:
                 decision = done.value
                 break
-        value_N = score_of(self._policy, scores)
+        value_N = score_of(self._spec.policy, scores)
         for i, clip in enumerate(clips):
             answer = clip.answer
             answer.deferred = bool(decision.teacher_N[i])
@@ -116,20 +131,27 @@ class Answering:
             if decision.inclusion_N is not None:
                 answer.inclusion = float(decision.inclusion_N[i])
             clip.student_frames = None
-        asked = self.with_audits(clips, scores)
-        clock.add("decide")
-        return asked
 
-    def with_audits(self, clips: Sequence[ClipInHand], scores: ClipScores | None = None) -> list[ClipInHand]:
-        """The clips that are deferred, and those of audited videos. Clips come sorted."""
-        if not clips:
-            return []
-        scores = scores or self._scores(clips)
-        audit = Audited(self._policy, self._spec.audit_share, self._spec.audit_seed)
-        audited_N = audit.drawn(scores)[scores.video_N]
-        for clip, audited in zip(clips, audited_N.tolist(), strict=True):
-            clip.answer.audited = audited
+    def with_audits(self, clips: Sequence[ClipInHand]) -> list[ClipInHand]:
+        """The clips that are deferred, and those of audited videos."""
+        audited = self.audited({c.video_id for c in clips})
+        for clip in clips:
+            clip.answer.audited = clip.video_id in audited
         return [c for c in clips if c.answer.deferred or c.answer.audited]
+
+    def audited(self, video_ids: Collection[str]) -> set[str]:
+        """Which of some videos are drawn to be audited."""
+        ids = sorted(video_ids)
+        drawn_V = drawn_for_audit(ids, self._spec.audit_share, self._spec.audit_seed)
+        return {i for i, drawn in zip(ids, drawn_V.tolist(), strict=True) if drawn}
+
+    def with_audits_in_full(self, shard: Shard) -> Shard:
+        """The same videos; of those that are audited the teacher wants to see idle clips as well."""
+        if not self._spec.idle or not self._spec.audit_share:
+            return shard
+        audited = self.audited({v.video_id for v in shard.videos})
+        videos = (replace(v, in_full=v.video_id in audited) for v in shard.videos)
+        return replace(shard, videos=tuple(videos))
 
     def ask(
         self,
@@ -196,9 +218,3 @@ class Answering:
 
     def close(self) -> None:
         self._student = self._teacher = None
-
-
-def score_of(policy: Policy, scores: ClipScores) -> NDArray[np.float64] | None:
-    """The score that a policy goes by, where it goes by one; (N,)."""
-    name = getattr(policy, "score", None)
-    return None if name is None else deferral(scores, name)

@@ -54,10 +54,11 @@ class LabelTask:
     @property
     def request(self) -> FrameRequest:
         if not self.asks_student:
-            return self.teacher_request
+            return replace(self.teacher_request, idle=self.spec.idle if self.scored is None else 0.0)
         frames, teacher = self.spec.frames, self.spec.teacher
         also = () if self.decodes_twice or not self.asks_teacher else (_stream(self.teacher_request),)
-        return FrameRequest(frames.clip, frames.view, frames.decode if not also else teacher.decode, also)
+        decode = frames.decode if not also else teacher.decode
+        return FrameRequest(frames.clip, frames.view, decode, also, self.spec.idle)
 
     @property
     def teacher_request(self) -> FrameRequest:

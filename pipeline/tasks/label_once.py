@@ -31,7 +31,7 @@ class LabelOnce:
         self._held = HeldFrames(held_bytes)
 
     def wanted(self, shard: Shard) -> Shard:
-        return shard
+        return self._models.with_audits_in_full(shard)
 
     def run(self, shard: Shard, frames: FrameSource) -> ShardResult:
         self._held.close()  # of a shard that ended in an exception
@@ -71,7 +71,7 @@ class LabelOnce:
     ) -> Iterator[tuple[list[ClipInHand], Failure | None]]:
         """The clips of each video, once it has ended; none of one that failed for now."""
         clips: list[ClipInHand] = []
-        for event in frames.stream(shard, self._request):
+        for event in frames.stream(self.wanted(shard), self._request):
             clock.add("wait")
             if isinstance(event, Clip):
                 clips.append(self._received(event))
@@ -89,6 +89,8 @@ class LabelOnce:
 
     def _received(self, clip: Clip) -> ClipInHand:
         found = in_hand(clip)
+        if clip.idle and not clip.frames_VTHWC.size:
+            return found
         if not self._asks_student:
             found.held = self._held.put(clip.frames_VTHWC)
         else:

@@ -69,7 +69,8 @@ class LabelTwice:
             clock.add("wait")
             if isinstance(event, Clip):
                 clips.append(in_hand(event))
-                clips[-1].student_frames = as_kept(event.frames_VTHWC[0], self._spec.frames)
+                if not event.idle:
+                    clips[-1].student_frames = as_kept(event.frames_VTHWC[0], self._spec.frames)
                 clock.add("student view")
                 continue
             if not isinstance(event, VideoEnd):

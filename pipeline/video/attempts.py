@@ -11,10 +11,14 @@ import json
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from pipeline.frames import Clip, Delivered, FrameRequest, VideoEnd
+from pipeline.video.activity import idle_starts
 from pipeline.video.decoder import DecodedClip, Decoder
 from pipeline.video.pulse import PULSE
 from pipeline.video.same_bytes import CHANGED, CHANGED_WHILE_READ, require_bytes, require_unchanged
@@ -26,6 +30,7 @@ from schemas.video import Video
 FIRST_PAUSE_SECONDS = 0.5
 MAX_PAUSE_SECONDS = 30.0
 MAX_MESSAGE_CHARS = 500
+_NO_FRAMES = np.empty((0, 0, 0, 0, 3), np.uint8)
 _NOT_THERE = frozenset({"FileNotFoundError", "NotADirectoryError", "IsADirectoryError", CHANGED})
 _NOT_WAITED_FOR = _NOT_THERE | {CHANGED_WHILE_READ}
 
@@ -64,6 +69,7 @@ class VideoAttempts:
         self._num_yielded = before.num_clips
         self._num_damaged = before.num_damaged
         self._damage = before.damage
+        self._idle: frozenset[int] | None = None
 
     def events(self) -> Iterator[Clip | VideoEnd]:
         """Clips sorted by start, then the end of the video.
@@ -128,21 +134,39 @@ class VideoAttempts:
     def _clips(self, uri: str, spans: Sequence[ClipSpan]) -> Iterator[Clip]:
         request = self._request
         also = [stream.view for stream in request.also]
-        decoded = self._decoder.decode(uri, spans, request.view, request.decode, also)
+        began = time.thread_time()
+        idle = self._idle_starts(uri)
+        left_out = frozenset() if self._video.in_full else idle
+        still = deque(span for span in spans if span.start_us in left_out)
+        busy = [span for span in spans if span.start_us not in left_out]
+        decoded = self._decoder.decode(uri, busy, request.view, request.decode, also)
         while not self._stop.is_set():
-            began = time.thread_time()
             clip = next(decoded, None)
+            while still and (clip is None or still[0].start_us < clip.span.start_us):
+                self._num_yielded += 1
+                yield Clip(self._video.video_id, still.popleft(), _NO_FRAMES, "", 0.0, idle=True)
             if clip is None:
                 return
-            yield self._counted(clip, (time.thread_time() - began) * 1e3)
+            yield self._counted(clip, (time.thread_time() - began) * 1e3, clip.span.start_us in idle)
+            began = time.thread_time()
 
-    def _counted(self, clip: DecodedClip, decode_ms: float) -> Clip:
+    def _idle_starts(self, uri: str) -> frozenset[int]:
+        """Of all clips of the video: what is idle must not hang on which of them are wanted now."""
+        video, share = self._video, self._request.idle
+        if not share:
+            return frozenset()
+        if self._idle is None:
+            spans = self._request.spans(video.start_us, video.end_us)
+            self._idle = idle_starts(uri, spans, share)
+        return self._idle
+
+    def _counted(self, clip: DecodedClip, decode_ms: float, idle: bool) -> Clip:
         self._num_yielded += 1
         if clip.damage:
             self._num_damaged += 1
             self._damage = self._damage or clip.damage
         video_id = self._video.video_id
-        return Clip(video_id, clip.span, clip.frames_VTHWC, clip.damage, decode_ms, clip.also)
+        return Clip(video_id, clip.span, clip.frames_VTHWC, clip.damage, decode_ms, clip.also, idle)
 
     def _failure(self, num_planned: int, error: VideoError | None) -> Failure | None:
         missing = num_planned - self._num_yielded

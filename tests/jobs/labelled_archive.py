@@ -17,10 +17,28 @@ from pipeline.select.scores import deferral
 from pipeline.select.simulate import Simulation
 from pipeline.store.read import read
 from schemas.context import ContextHeads
-from schemas.policy import AggregationName, CostSpec, Expected, PolicyDocument, PolicySpec, Wish
+from schemas.policy import AggregationName, Certificate, CostSpec, Expected, PolicyDocument, PolicySpec, Wish
 
 EXPECTED = Expected(
     videos=1, groups=1, share=0, ratio=1, agreement=1, accuracy=None, gain=None, gain_low=None
+)
+
+CERTIFICATE = Certificate(
+    alpha=0.1,
+    delta=0.05,
+    look=1,
+    tested_at=0.05,
+    spent=0.05,
+    groups=50,
+    named_groups=50,
+    losses=0,
+    p_value=0.01,
+    member=1,
+    members=3,
+    sequence="0" * 32,
+    left_out={},
+    holds_for="videos like these",
+    void_if=(),
 )
 
 

@@ -26,9 +26,9 @@ from pipeline.store.verify import verify
 from pipeline.tasks.label import LabelTask
 from schemas.errors import SettingsError
 from schemas.labels import LabelSpec
-from schemas.policy import AggregationName, Certificate, PolicySpec
+from schemas.policy import AggregationName, PolicySpec
 from tests.jobs.distilling import CLASSES, KEEP, OPTIONS, TRAIN, targets_in
-from tests.jobs.labelled_archive import add_policy, middle, run, simulation, student_in
+from tests.jobs.labelled_archive import CERTIFICATE, add_policy, middle, run, simulation, student_in
 
 pytestmark = pytest.mark.slow
 
@@ -202,25 +202,6 @@ def test_damaged_videos_are_quarantined_and_the_others_labelled(trained: Path, t
     report = label(str(archive / "m.csv"), str(tmp_path / "out"), student_in(trained), policy, options)
     assert report.complete and verify(report.store).clean
     assert report.labels.table.num_rows == 17 == report.counts.videos - 1
-
-
-CERTIFICATE = Certificate(
-    alpha=0.1,
-    delta=0.05,
-    look=1,
-    tested_at=0.05,
-    spent=0.05,
-    groups=50,
-    named_groups=50,
-    losses=0,
-    p_value=0.01,
-    member=1,
-    members=3,
-    sequence="0" * 32,
-    left_out={},
-    holds_for="videos like these",
-    void_if=(),
-)
 
 
 def test_a_certificate_holds_where_the_student_says_what_it_said(trained: Path, tmp_path: Path) -> None:

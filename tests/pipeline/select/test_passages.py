@@ -1,0 +1,105 @@
+"""Passages of long videos, and policies that decide by them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from pipeline.select.passages import by_passage, passages_of
+from pipeline.select.policies import bases_of, grid_of, policy_of, score_of
+from pipeline.select.scores import ClipScores, deferral
+from schemas.policy import BY_PASSAGE, PolicySpec
+from tests.pipeline.select.made_up import made_up
+
+US = 1_000_000
+
+
+def only(scores: ClipScores, clips: list[tuple[int, int]]) -> ClipScores:
+    """The clips of a video (by number) that stand at a place (by number), 2 seconds each."""
+    wanted = [
+        (v, c) in clips
+        for v, c in zip(scores.video_N.tolist(), (scores.start_us_N // (2 * US)).tolist(), strict=True)
+    ]
+    return scores.only(np.array(wanted))
+
+
+def long_videos() -> ClipScores:
+    known = made_up(6, most_clips=20, seed=3)
+    assert known.scores.size_V.max() >= 12
+    return known.scores
+
+
+def test_a_gap_and_another_video_begin_a_passage() -> None:
+    scores = long_videos()
+    (long,) = np.flatnonzero(scores.size_V >= 12)[:1].tolist()
+    other = (long + 1) % 6
+    picked = sorted([(long, c) for c in (0, 1, 2, 5, 6, 11)] + [(other, 0)])
+    passage_N = passages_of(only(scores, picked), 100)
+    names = dict(zip(picked, passage_N.tolist(), strict=True))
+    assert len({names[long, c] for c in (0, 1, 2)}) == 1
+    assert len({names[long, c] for c in (5, 6)}) == 1
+    assert len(set(names.values())) == 4
+    assert passage_N.tolist() == sorted(passage_N.tolist())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sizes"), [(100, [12]), (24, [12]), (23, [6, 6]), (9, [4, 4, 4]), (1, [1] * 12)]
+)
+def test_long_ones_are_cut_into_equal_parts(seconds: float, sizes: list[int]) -> None:
+    scores = long_videos()
+    long = int(np.flatnonzero(scores.size_V >= 12)[0])
+    twelve = only(scores, [(long, c) for c in range(12)])
+    assert np.bincount(passages_of(twelve, seconds)).tolist() == sizes
+
+
+def test_clips_that_overlap_or_leave_small_gaps_belong_together() -> None:
+    scores = long_videos()
+    overlapping = replace(scores, end_us_N=scores.end_us_N + US)
+    assert np.array_equal(passages_of(overlapping, 1e6), scores.video_N)
+    apart = replace(scores, end_us_N=scores.end_us_N - US // 2)
+    assert np.array_equal(passages_of(apart, 1e6), scores.video_N)
+    far = replace(scores, end_us_N=scores.end_us_N - US)
+    assert passages_of(far, 1e6).max() + 1 == len(scores)
+
+
+@pytest.mark.parametrize("base", bases_of(BY_PASSAGE, ("margin", "gain-in-context"), 7.0), ids=str)
+def test_a_passage_is_decided_on_like_a_video(base: PolicySpec) -> None:
+    scores = made_up(30, most_clips=20).scores
+    passages = by_passage(scores, 7.0)
+    spec = grid_of(base, scores)[len(grid_of(base, scores)) // 2]
+    inner = spec.model_copy(update={"passage": None})
+    decided = policy_of(spec).select(scores)
+    assert np.array_equal(decided.teacher_N, policy_of(inner).select(passages).teacher_N)
+    assert 0 < decided.teacher_N.sum() < len(scores)
+    assert np.array_equal(score_of(spec, scores), deferral(passages, base.score))
+    assert not policy_of(spec).couples_videos and policy_of(spec).asks_student
+    # Videos that are no longer than a passage are as they were.
+    short = made_up(30, most_clips=3).scores
+    assert np.array_equal(policy_of(spec).select(short).teacher_N, policy_of(inner).select(short).teacher_N)
+
+
+def test_a_video_without_doubt_hides_no_passage_in_doubt() -> None:
+    scores = long_videos()
+    long = int(np.flatnonzero(scores.size_V >= 12)[0])
+    film = only(scores, [(long, c) for c in range(12)])
+    probs_NK = np.full((12, 4), 0.01, np.float32)
+    probs_NK[:, 0] = 0.97
+    probs_NK[6:9] = 0.25
+    film = replace(film, probs_NK=probs_NK)
+    spec = PolicySpec(kind="video-threshold", score="margin", threshold=-0.5)
+    assert not policy_of(spec).select(film).teacher_N.any()
+    by = policy_of(spec.model_copy(update={"passage": 6.0})).select(film)
+    assert np.flatnonzero(by.teacher_N).tolist() == [6, 7, 8]
+
+
+def test_refused() -> None:
+    for kind, settings in (
+        ("budget", {"share": 0.1}),
+        ("dense", {}),
+        ("coarse-to-fine", {"strides": (2, 1), "exit_margin": 0.1}),
+    ):
+        with pytest.raises(ValidationError, match="does not decide by passages"):
+            PolicySpec(kind=kind, passage=5.0, **settings)  # type: ignore[arg-type]
