@@ -1,12 +1,15 @@
 """Does the guarantee hold? Calibrations drawn again and again from a population whose risks are known.
 
     python -m bench.guarantee simulated [--draws 200]
+    python -m bench.guarantee pool STUDENT [--draws 200]
     python -m bench.guarantee archive STUDENT JUDGED TARGETS [--draws 200]
 
-``simulated``: made-up scores, with groups that are alike within and groups that are not. ``archive``: a student and
-what it said of an archive that it never saw (`bench.distill accuracy --on` writes JUDGED/predictions/test.parquet),
-with the targets of that archive; its groups are the population. The sequence of members comes from the student's own
-calibration, the groups to certify on are drawn with replacement, and one video of each: as the theorem has it. A draw
+``simulated``: made-up scores, with groups that are alike within and groups that are not. ``pool``: a student, and the
+groups of its own archive that neither it nor its heads saw (its test split, and the half of the calibration split that
+is for certificates). ``archive``: a student and what it said of an archive that it never saw (`bench.distill accuracy
+--on` writes JUDGED/predictions/test.parquet), with the targets of that archive; its groups are the population. The
+sequence of members comes from the student's own calibration, the groups to certify on are drawn with replacement, and
+one video of each: as the theorem has it. A draw
 violates the guarantee where the certified member's true risk is above alpha. Printed beside: how often more than "ask
 the teacher about everything" was certified, and how little the teacher was then asked.
 """
@@ -22,12 +25,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jobs.judged import judged, open_student, targets_of, temperatures
+from jobs.judged import judged, open_student, targets_of, temperatures, to_choose_on
 from pipeline.select.calibrate import disagreements, sequence_of
+from pipeline.select.context_fit import ContextFit
 from pipeline.select.joined import joined
 from pipeline.select.known import Known
 from pipeline.select.learn_then_test import certified, groups_needed
-from pipeline.select.policies import bases_of, policy_of
+from pipeline.select.policies import bases_of, policy_of, usual_aggregation
 from pipeline.select.scores import clip_scores
 from pipeline.store.read import read
 from pipeline.store.shard_store import ShardStore
@@ -114,7 +118,7 @@ def table(population: Known, sequences: dict[str, Sequence[PolicySpec]], draws: 
     ]
     num_groups = len(np.unique(population.group_V))
     for name, members in sequences.items():
-        losses_MV = disagreements(population, members, "replace-mean")
+        losses_MV = disagreements(population, members, usual_aggregation(members[-1].kind))
         share_M = np.array([policy_of(m).select(population.scores).teacher_N.mean() for m in members])
         for alpha in ALPHAS:
             for size in SIZES:
@@ -137,8 +141,11 @@ def table(population: Known, sequences: dict[str, Sequence[PolicySpec]], draws: 
 
 
 def sequences_from(known: Known) -> dict[str, Sequence[PolicySpec]]:
-    """What is tested: thresholds on clips and on videos, by the gain and by entropy."""
-    bases = bases_of(("clip-threshold", "video-threshold"), ("gain", "entropy"))
+    """What is tested: thresholds on clips and on videos, by the gain (also in context, where there is such a thing)
+    and by entropy, and parts of videos."""
+    scores = ["gain", "entropy", *(["gain-in-context"] if known.scores.context is not None else [])]
+    bases = bases_of(("clip-threshold", "video-threshold"), scores)
+    bases += [b for b in bases_of(("video-part",), ("margin",)) if b.part == 0.5]
     return {f"{b.kind} {b.score}": sequence_of(b, known) for b in bases}
 
 
@@ -147,6 +154,17 @@ def simulated(draws: int) -> None:
         population, fitted = made_up(20_000, alike, seed=1), made_up(300, alike, seed=2)
         print(f"{name}: {population.scores.num_videos} videos in {len(np.unique(population.group_V))} groups")
         print("\n".join(table(population, sequences_from(fitted), draws)), flush=True)
+
+
+def pool(student_url: str, draws: int) -> None:
+    student = open_student(student_url)
+    targets = targets_of(student)
+    calibration = judged(student, "calibration", targets)
+    temperature = temperatures(student, calibration)[0]
+    fit = ContextFit(to_choose_on(student, calibration, targets).tempered(temperature).known())
+    chosen_on = to_choose_on(student, calibration, targets).tempered(temperature).known(fit.for_these())
+    unseen = judged(student, "test", targets).and_(calibration.where(~calibration.fitted_N))
+    print_table(unseen.tempered(temperature).known(fit.for_others()), chosen_on, draws)
 
 
 def archive(student_url: str, place: Path, targets_url: str, draws: int) -> None:
@@ -161,7 +179,10 @@ def archive(student_url: str, place: Path, targets_url: str, draws: int) -> None
     )
     if missing:
         raise ValueError(f"{missing} clips have no target")
-    population = elsewhere.tempered(temperature).known()
+    print_table(elsewhere.tempered(temperature).known(), fitted, draws)
+
+
+def print_table(population: Known, fitted: Known, draws: int) -> None:
     print(
         f"{population.scores.num_videos} videos in {len(np.unique(population.group_V))} groups; "
         f"{groups_needed(ALPHAS[0], DELTA)} groups are needed for {ALPHAS[0]}"
@@ -176,11 +197,15 @@ def main() -> None:
     of_archive.add_argument("student")
     of_archive.add_argument("judged", type=Path)
     of_archive.add_argument("targets")
-    for command in (of_archive, commands.add_parser("simulated")):
+    of_pool = commands.add_parser("pool")
+    of_pool.add_argument("student")
+    for command in (of_archive, of_pool, commands.add_parser("simulated")):
         command.add_argument("--draws", type=int, default=200)
     args = parser.parse_args()
     if args.command == "simulated":
         simulated(args.draws)
+    elif args.command == "pool":
+        pool(args.student, args.draws)
     else:
         archive(args.student, args.judged, args.targets, args.draws)
 

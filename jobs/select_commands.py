@@ -226,7 +226,7 @@ def _frontier_text(report: SimulateReport) -> str:
         "",
         f"{what} of videos at no more than a share of the dense cost, pooled by replace-mean (video-part: by the "
         "teacher alone); * not below the dense teacher's by a point (95 %)",
-        f"  {'policy':16s} {'score':11s}" + "".join(f"{f'{step:.0%}':>10s}" for step in COST_STEPS),
+        f"  {'policy':16s} {'score':21s}" + "".join(f"{f'{step:.0%}':>10s}" for step in COST_STEPS),
     ]
     rows: dict[tuple[str, str], list[str]] = {}
     for point in report.points:
@@ -247,12 +247,12 @@ def _frontier_text(report: SimulateReport) -> str:
             value = (best.accuracy if labelled else best.agreement).value
             sure = best.gain.low > -0.01 if labelled else best.agreement.low > 0.99
             cells.append(f"{value:9.4f}{'*' if sure else ' '}")
-        lines.append(f"  {key[0]:16s} {key[1]:11s}" + "".join(cells))
+        lines.append(f"  {key[0]:16s} {key[1]:21s}" + "".join(cells))
     if report.areas:
         lines += ["", "clips: part of what an oracle would gain by deferring, and over max-probability"]
         for score, (_, part, over) in report.areas.items():
             lines.append(
-                f"  {score:11s} {part.value:7.1%} [{part.low:.1%}, {part.high:.1%}]   "
+                f"  {score:21s} {part.value:7.1%} [{part.low:.1%}, {part.high:.1%}]   "
                 f"{over.value:+.4f} [{over.low:+.4f}, {over.high:+.4f}]"
             )
     lines += ["", "the best of a row was chosen on these very videos; `locum calibrate` chooses on others"]
