@@ -35,6 +35,7 @@ from jobs.costs import covered_us
 from jobs.distill import DistilOptions, distil
 from jobs.judged import judged, open_student, targets_of
 from jobs.label import LabelOptions, LabelReport, label
+from jobs.label_inputs import read_policy
 from jobs.runners import runner_for
 from jobs.simulate import SimulateOptions, simulate
 from jobs.teach import TeachOptions, teach
@@ -48,7 +49,7 @@ from schemas.clip import US
 from schemas.cluster import RayOptions
 from schemas.errors import SettingsError
 from schemas.frames import KeepSpec
-from schemas.policy import SCORES, CostFlags, PolicyDocument, PolicyKind, ScoreName, Wish
+from schemas.policy import SCORES, CostFlags, PolicyKind, ScoreName, Wish
 from schemas.student import TrainSpec
 
 KEEP = KeepSpec(num_frames=8, width=48, height=48)
@@ -282,38 +283,50 @@ def measured(
     )
 
 
+@dataclass(frozen=True)
+class Applied:
+    """A student's policy on the V videos of its test split: see `Outcomes`. ``share`` is of clips, ``ratio`` of the
+    dense cost as was calibrated."""
+
+    right_V: Floats
+    dense_V: Floats
+    agrees_V: Floats
+    group_V: NDArray[np.uint64]
+    share: float
+    ratio: float
+    clips: int
+
+
+def applied(student_url: str, policy: str) -> Applied:
+    """What a policy comes to on the test split; no model is run."""
+    student = open_student(student_url)
+    document = read_policy(student, policy)
+    on = judged(student, "test", targets_of(student)).tempered(
+        document.student_temperature, document.teacher_temperature
+    )
+    context = None if document.context is None else Context((document.context,))
+    sim = Simulation(on.known(context), document.costs, num_draws=2)
+    decision = policy_of(document.policy).select(sim.known.scores)
+    said_V = sim.labels(decision, document.aggregation)
+    return Applied(
+        np.asarray(said_V == sim.label_V, np.float64),
+        np.asarray(sim.reference_V == sim.label_V, np.float64),
+        np.asarray(said_V == sim.reference_V, np.float64),
+        sim.known.group_V,
+        float(decision.teacher_N.mean()),
+        sim.outcome(decision, document.aggregation).ratio,
+        len(on),
+    )
+
+
 def simulated(students: Sequence[str], policy: str) -> tuple[Outcomes, float] | None:
-    """What a policy comes to on all test videos by the students that have it, and what of the dense cost that is, as
-    was calibrated."""
-    found = []
-    for url in students:
-        path = Path(url) / "policies" / f"{policy}.json"
-        if not path.exists():
-            continue
-        document = PolicyDocument.model_validate_json(path.read_text())
-        student = open_student(url)
-        on = judged(student, "test", targets_of(student)).tempered(
-            document.student_temperature, document.teacher_temperature
-        )
-        context = None if document.context is None else Context((document.context,))
-        sim = Simulation(on.known(context), document.costs, num_draws=2)
-        decision = policy_of(document.policy).select(sim.known.scores)
-        said_V = sim.labels(decision, document.aggregation)
-        found.append(
-            (
-                np.asarray(said_V == sim.label_V, np.float64),
-                np.asarray(sim.reference_V == sim.label_V, np.float64),
-                np.asarray(said_V == sim.reference_V, np.float64),
-                sim.known.group_V,
-                float(decision.teacher_N.mean()),
-                sim.outcome(decision, document.aggregation).ratio,
-            )
-        )
+    """What a policy comes to on the same test videos by the students that have it, and its part of the dense cost."""
+    found = [applied(s, policy) for s in students if (Path(s) / "policies" / f"{policy}.json").exists()]
     if not found:
         return None
-    right, dense, agrees, group, share, ratio = zip(*found, strict=True)
-    mean = (np.mean(x, axis=0) for x in (right, dense, agrees))
-    return Outcomes(*mean, group[0], float(np.mean(share)), len(found)), float(np.mean(ratio))
+    mean = (np.mean([getattr(a, n) for a in found], axis=0) for n in ("right_V", "dense_V", "agrees_V"))
+    share, ratio = (float(np.mean([getattr(a, n) for a in found])) for n in ("share", "ratio"))
+    return Outcomes(*mean, found[0].group_V, share, len(found)), ratio
 
 
 @dataclass(frozen=True)

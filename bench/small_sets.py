@@ -3,6 +3,7 @@
     python -m bench.small_sets fight MANIFEST WEIGHTS.h5 OUT      # teacher: a foreign fight detector (RGB and flow)
     python -m bench.small_sets interaction MANIFEST OUT           # teacher: nested probes over an image network
     python -m bench.small_sets accuracy OUT [--epochs 30]         # 5 folds, 3 seeds, both arms
+    python -m bench.small_sets selective OUT [--seeds 1 2 3]      # clips divided between these students and the teacher
 
 No clip is judged by a student, nor its target given by a probe, that saw its group; probes that give the targets of
 what a student learns from saw the labels of its val and calibration groups. These sets are small: what their intervals
@@ -14,13 +15,17 @@ import argparse
 import hashlib
 import json
 import sys
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from bench.distill import ARMS, say, told
 from bench.distill_arms.compare import held, paired, summary
 from bench.distill_arms.probe import nested_logits, write_targets
+from bench.selective import Applied, Entry, Outcomes, applied
+from jobs.calibrate import CalibrateOptions, calibrate
 from jobs.distill import DistilOptions, distil
 from jobs.frames import keep_frames
 from jobs.runners import runner_for
@@ -30,8 +35,10 @@ from pipeline.models.memory import keep_freed_memory
 from pipeline.store.read import read
 from schemas.clip import ClipSpec
 from schemas.cluster import RayOptions
+from schemas.errors import SettingsError
 from schemas.frames import KeepSpec
 from schemas.model import InputSpec, ModelRef
+from schemas.policy import ScoreName, Wish
 from schemas.student import TrainSpec
 from schemas.targets import TargetSpec, ViewSpec
 
@@ -124,6 +131,75 @@ def accuracy(out: Path, spec: TrainSpec, seeds: tuple[int, ...]) -> None:
     print("\n".join(paired("cache against labels alone", found["cache"], found["labels-alone"])))
 
 
+COSTS = (0.25, 0.5, 0.75)
+
+
+def students_of(out: Path, seed: int) -> list[str]:
+    """The students of all folds that learnt from the cache with a seed."""
+    found = {}
+    for path in (out / "students").glob("cache-*/student.json"):
+        train = json.loads(path.read_text())["train"]
+        if train["seed"] == seed and train["folds"] == FOLDS:
+            found[train["fold"]] = str(path.parent)
+    if len(found) != FOLDS:
+        raise SystemExit(
+            f"{out}: {len(found)} of {FOLDS} folds have a student of seed {seed}: `accuracy` makes them"
+        )
+    return [found[fold] for fold in range(FOLDS)]
+
+
+def selective(out: Path, seeds: tuple[int, ...]) -> None:
+    """Policies that each fold's student is calibrated for on its own held-out videos, on the videos of the fold."""
+    students = [students_of(out, seed) for seed in seeds]
+    alone = [Entry("dense", ("dense",)), Entry("student-alone", ("student-alone",))]
+    kinds = ("clip-threshold", "video-threshold", "video-part", "top-k", "uniform-k", "random-k", "budget")
+    tried = [*(Entry(k, (k,), ("gain",)) for k in kinds), Entry("calibrated", kinds[:3], get_args(ScoreName))]
+    print(
+        f"{'policy':16s} {'may cost':>8s} {'accuracy':>8s} {'difference from dense':>28s} {'deferred':>8s} {'cost':>6s}"
+    )
+    for entry, cost in [*((e, 1.0) for e in alone), *product(tried, COSTS)]:
+        name = f"{entry.name}-{cost:g}"
+        found = [_over_folds(folds, entry, cost, name) for folds in students]
+        if any(f is None for f in found):
+            print(f"{entry.name:16s} {cost:8.0%} nothing of it costs so little in some fold")
+            continue
+        of_seeds = [f for f in found if f is not None]
+        means = (
+            np.mean([getattr(f, n) for f in of_seeds], axis=0) for n in ("right_V", "dense_V", "agrees_V")
+        )
+        share, ratio = (float(np.mean([getattr(f, n) for f in of_seeds])) for n in ("share", "ratio"))
+        o = Outcomes(*means, of_seeds[0].group_V, share, len(of_seeds))
+        value, low, high = o.gain
+        print(
+            f"{entry.name:16s} {cost:8.0%} {o.right_V.mean():8.4f} {value:+9.4f} [{low:+.4f}, {high:+.4f}] "
+            f"{share:8.1%} {ratio:6.1%}",
+            flush=True,
+        )
+    videos, groups = len(o.right_V), len(np.unique(o.group_V))
+    print(f"{videos} videos in {groups} groups, {of_seeds[0].clips / videos:.1f} clips a video")
+
+
+def _over_folds(folds: list[str], entry: Entry, cost: float, name: str) -> Applied | None:
+    """One policy on all videos, each by the student that did not see it; None where a fold has no member of it."""
+    parts = []
+    for url in folds:
+        try:
+            calibrate(url, Wish(max_cost=cost), CalibrateOptions(entry.kinds, entry.scores, name=name))
+        except SettingsError:
+            return None
+        parts.append(applied(url, name))
+    clips = np.array([p.clips for p in parts], np.float64)
+    return Applied(
+        *(
+            np.concatenate([getattr(p, n) for p in parts])
+            for n in ("right_V", "dense_V", "agrees_V", "group_V")
+        ),
+        share=float(np.average([p.share for p in parts], weights=clips)),
+        ratio=float(np.average([p.ratio for p in parts], weights=clips)),
+        clips=int(clips.sum()),
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -138,6 +214,9 @@ def main() -> None:
     judge.add_argument("--epochs", type=int, default=30)
     judge.add_argument("--student", default="frames")
     judge.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    divide = commands.add_parser("selective")
+    divide.add_argument("out", type=Path)
+    divide.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     args = parser.parse_args()
     if args.command == "accuracy":
         keep_freed_memory()
@@ -145,6 +224,8 @@ def main() -> None:
         fight(args.manifest, args.weights, args.out)
     elif args.command == "interaction":
         interaction(args.manifest, args.out)
+    elif args.command == "selective":
+        selective(args.out, tuple(args.seeds))
     else:
         spec = TrainSpec(student=args.student, epochs=args.epochs, heads_share=1.0)
         accuracy(args.out, spec, tuple(args.seeds))

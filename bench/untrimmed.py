@@ -49,7 +49,7 @@ BUSY = 0.2
 NOISES = 8
 MAX_COST = 0.1
 PASSAGE = 60.0
-IDLE = 0.2
+IDLE = 0.15
 """Chosen by what the clips of one film come to, not by labels."""
 OF_TRIMMED = 0.25
 """What policies that leave out idle clips may cost of the dense teacher, on trimmed videos."""

@@ -121,7 +121,7 @@ def calibrate(
     kinds = options.kinds or tried
     if options.passage is not None and (other := [k for k in kinds if k not in BY_PASSAGE]):
         raise SettingsError(f"--passage is for {', '.join(BY_PASSAGE)}, not for {', '.join(other)}")
-    bases = bases_of(kinds, options.scores, options.passage)
+    bases = bases_of(kinds, options.scores, options.passage, _stride(targets, options.passage))
     certificate = None
     if wish.max_disagreement is not None:
         certifying = _Certifying(student, targets, calibration, temps[0], fit)
@@ -153,6 +153,19 @@ def calibrate(
     return CalibrateReport(f"{student.url}/{rel}", document, chosen.outcome)
 
 
+def _stride(targets: ShardStore, passage: float | None) -> float | None:
+    """Seconds from clip to clip, where a passage wants to know."""
+    if passage is None:
+        return None
+    clip = TargetSpec(**targets.document.spec).clip
+    if clip.max_clips is not None:
+        raise SettingsError(
+            f"--passage wants all clips of a video, and of these targets there are {clip.max_clips} at most of each: "
+            "they do not follow each other in long ones"
+        )
+    return clip.stride_seconds or clip.seconds
+
+
 @dataclass(frozen=True)
 class _Certifying:
     """What there is to certify with."""
@@ -178,7 +191,7 @@ def _guaranteed(
         "student": student.fingerprint,
         "weights_sha256": student.about["weights_sha256"],
         "targets": having.targets.document.fingerprint,
-        "members": [m.model_dump(mode="json") for m in members],
+        "members": [m.identity() for m in members],
         "aggregation": pooled,
         "student_temperature": having.temperature,
         "alpha": alpha,

@@ -59,8 +59,9 @@ def label(
     audit_seed
         Of that draw.
     idle
-        Leave out clips in which less changes, by the sizes of their packets, than this share of what comes to most in
-        the same video: nobody is asked about them, and they are not decoded. For long videos in which little happens.
+        Leave out clips in which less changes, by the sizes of their packets, than this share of what does in the
+        busiest clips of the same video: nobody is asked about them, and they are not decoded. For long videos in which
+        little happens.
     max_disagreement
         Alarm when audits say that more than this share of videos disagrees with the dense teacher; what the policy's
         certificate says where not given.
@@ -168,12 +169,13 @@ def _text(body: dict[str, Any]) -> str:
     from jobs.console import duration
 
     run, found = body["this_run"], body["labelled"]
+    unasked = f"nobody about {found['clips'] - found['asked']}; " if found["asked"] < found["clips"] else ""
     lines = [
         f"{body['videos']} videos, {body['planned']} clips planned: {body['rows']} labelled, "
         f"{body['quarantined_rows']} quarantined ({body['quarantined_videos']} videos damaged or unreadable)"
         + (f", {body['tombstoned_rows']} removed" if body["tombstoned_rows"] else ""),
         f"the teacher was asked about {found['deferred']} of {found['clips']} clips ({found['deferred_share']:.1%}); "
-        f"seconds: {found['decode_s']:.1f} decoding, {found['student_s']:.1f} student, "
+        f"{unasked}seconds: {found['decode_s']:.1f} decoding, {found['student_s']:.1f} student, "
         f"{found['teacher_s']:.1f} teacher",
         f"decodings: {body['decodings']}",
         f"this run: {run['rows']} clips in {duration(run['seconds'])} ({run['clips_per_second']:.1f} clips/s)",

@@ -87,6 +87,8 @@ def label_spec(student: StudentFolder, document: PolicyDocument, options: Asked)
             f"policy {document.name!r} was certified with all clips of each video, and its certificate says nothing "
             "where some are left out as idle: label without --idle, or by a policy without a certificate"
         )
+    if options.idle and document.aggregation == "control-variate":
+        raise SettingsError("a control variate wants the student's word on all clips: label without --idle")
     store = targets_of(student, options.targets)
     teacher = resolve_targets(TargetSpec(**store.document.spec))
     if teacher.fingerprint() != document.targets:

@@ -24,7 +24,7 @@ from pipeline.labelled import LabelledVideo, Scored, class_name, class_names
 from pipeline.segments import ClipWord, Segment, segments_of
 from pipeline.select.aggregate import AGGREGATIONS, Answers
 from pipeline.select.decision import Decision
-from pipeline.select.passages import by_passage
+from pipeline.select.policies import passages_in
 from pipeline.store.read import failures, scan
 from pipeline.store.shard_store import ShardStore
 from pipeline.uncertainty import softmax
@@ -86,7 +86,7 @@ def passage_words(spec: LabelSpec, rows: pa.Table) -> tuple[pa.Table, Floats]:
     heard_N, decision = answers.heard_N, answers.decision
     if not heard_N.any():
         return rows.slice(0, 0), np.zeros((0, answers.student_NK.shape[1]))
-    passages = by_passage(answers.scores.only(heard_N), spec.policy.passage or 0.0)
+    passages = passages_in(spec.policy, answers.scores.only(heard_N))
     said = Answers(
         passages,
         Decision(decision.student_N[heard_N], decision.teacher_N[heard_N]),

@@ -41,6 +41,7 @@ VIDEO_LABELS_SCHEMA = pa.schema(
         pa.field("topk", pa.list_(pa.int32())),
         pa.field("topk_probability", pa.list_(_F32)),
         pa.field("clips", pa.int32(), nullable=False),
+        pa.field("asked", pa.int32(), nullable=False),
         pa.field("looked", pa.int32(), nullable=False),
         pa.field("deferred", pa.int32(), nullable=False),
         pa.field("audited", pa.bool_(), nullable=False),
@@ -51,9 +52,9 @@ VIDEO_LABELS_SCHEMA = pa.schema(
         pa.field("teacher_s", _F32, nullable=False),
     ]
 )
-"""One video a row. ``top1`` is null where nobody was asked about any of its clips; ``audit_top1`` is the dense
-teacher's label of an audited video, null where the teacher could not see all of it; ``teacher_s`` is without what
-audits took."""
+"""One video a row. Of its ``clips`` somebody was ``asked`` about so many. ``top1`` is null where that is none;
+``audit_top1`` is the dense teacher's label of an audited video, null where the teacher could not see all of it;
+``teacher_s`` is without what audits took."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class VideoLabels:
         return {
             "videos": t.num_rows,
             "clips": clips,
+            "asked": pc.sum(t["asked"]).as_py() or 0,
             "looked": pc.sum(t["looked"]).as_py() or 0,
             "deferred": pc.sum(t["deferred"]).as_py() or 0,
             "deferred_share": (pc.sum(t["deferred"]).as_py() or 0) / clips if clips else 0.0,
@@ -180,6 +182,7 @@ def _rows(
             pa.list_(_F32),
         ),
         "clips": np.bincount(video_N, minlength=num_videos).astype(np.int32),
+        "asked": total(student_N | deferred_N).astype(np.int32),
         "looked": total(student_N).astype(np.int32),
         "deferred": total(deferred_N).astype(np.int32),
         "audited": audited_V,

@@ -58,8 +58,8 @@ class LabelSpec(Spec):
     context: ContextHeads | None = None
     """What the policy's score comes from, where it goes by one in context."""
     idle: float = Field(0.0, ge=0, lt=1)
-    """Clips in which less changes, by the sizes of their packets, than this share of what comes to most in their video
-    are not looked at."""
+    """Clips in which less changes, by the sizes of their packets, than this share of what does in the busiest clips of
+    their video are not looked at."""
     audit_share: float = Field(0.0, ge=0, le=1)
     """Share of videos about all of whose clips the teacher is asked as well, to see how often the labels agree."""
     audit_seed: int = Field(0, ge=0)
@@ -95,8 +95,7 @@ class LabelSpec(Spec):
         )
         for name in ("context", "idle"):  # as it was before there were any
             body = {k: v for k, v in body.items() if k != name or v}
-        if self.policy.passage is None:
-            del body["policy"]["passage"]
+        body["policy"] = self.policy.identity()
         return fingerprint_of(
             {
                 "kind": "labels",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import Parameter
 from pydantic import Field, model_validator
@@ -137,10 +137,21 @@ class PolicySpec(Spec):
     """With 'video-part': a video's doubt is divided by this power of the number of clips that would be asked about."""
     passage: float | None = Field(None, gt=0)
     """Seconds: longer videos are decided on by passages of so much at most, of clips that follow each other."""
+    stride: float | None = Field(None, gt=0)
+    """With a passage: seconds from the start of one clip to that of the next; where it is more, another begins."""
     seed: int = Field(0, ge=0)
     """Of what is drawn."""
     with_student: bool = False
     """With 'random-k': the student looks at all clips, as a control variate wants it."""
+
+    def identity(self) -> dict[str, Any]:
+        """What fingerprints are made of: without what a policy that decides by videos did not have before."""
+        body = self.model_dump(mode="json")
+        return (
+            body
+            if self.passage is not None
+            else {k: v for k, v in body.items() if k not in ("passage", "stride")}
+        )
 
     @property
     def in_context(self) -> bool:
@@ -152,6 +163,8 @@ class PolicySpec(Spec):
         for name in _WANTS.get(self.kind, ()):
             if getattr(self, name) in (None, ()):
                 raise ValueError(f"a policy {self.kind!r} wants {name!r}")
+        if (self.passage is None) != (self.stride is None):
+            raise ValueError("a passage wants the stride of the clips, and the other way round")
         if self.passage is not None and self.kind not in BY_PASSAGE:
             raise ValueError(
                 f"a policy {self.kind!r} does not decide by passages: {', '.join(BY_PASSAGE)} do"

@@ -20,14 +20,23 @@ IDLE = {s.start_us for n, s in enumerate(SPANS) if n not in BUSY}
 SHARE = 0.3
 
 
-def film(path: Path, codec: str = "libx264", pix_fmt: str = "yuv420p", busy: tuple[int, ...] = BUSY) -> str:
+def film(
+    path: Path,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    busy: tuple[int, ...] = BUSY,
+    *,
+    gop: int = 25,
+    faststart: bool = False,
+) -> str:
     """A texture that stands still with a camera's noise, and moves in the busy clips."""
     rng = np.random.default_rng(0)
     texture = np.kron(rng.integers(0, 255, (24, 128), np.uint8), np.ones((4, 4), np.uint8))
-    with av.open(str(path), "w") as container:
+    options = {"movflags": "faststart"} if faststart else {}
+    with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=RATE)
         stream.width, stream.height, stream.pix_fmt = 128, 96, pix_fmt
-        stream.codec_context.gop_size, stream.codec_context.thread_count = 25, 1
+        stream.codec_context.gop_size, stream.codec_context.thread_count = gop, 1
         at = 0
         for number in range(PLANNED * CLIP * RATE):
             at += 3 * (number // (CLIP * RATE) in busy)

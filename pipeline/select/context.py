@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from pipeline.select.scores import ClipScores
 from pipeline.uncertainty import entropy, margin
-from schemas.arrays import Bools
 from schemas.context import ContextHead, ContextHeads
 
 Floats = NDArray[np.float64]
@@ -28,7 +27,8 @@ _FARTHEST = 6.0
 
 
 def inputs(scores: ClipScores) -> Floats:
-    """What of a clip, and of its video, says who is right; (N, 19). The student has looked at all of the clips."""
+    """What of a clip, and of its video, says who is right; (N, 14). The student has looked at all of the clips. Nothing
+    of the confidence heads: on some of the clips that these numbers are fitted on they have learnt the answer."""
     s, n_N = scores, scores.size_V[scores.video_N].astype(np.float64)
     probs_NK = s.probs_NK.astype(np.float64)
     log_NK = np.log(np.maximum(probs_NK, _SMALLEST))
@@ -40,15 +40,15 @@ def inputs(scores: ClipScores) -> Floats:
     own_pooled_N = pooled_VK[s.video_N, own_N]
     msp_N = probs_NK[rows_N, own_N]
     others_N = np.where(n_N > 1, (own_pooled_N * n_N - msp_N) / np.maximum(n_N - 1, 1), msp_N)
-    teacher_N, student_N = _logit(s.teacher_right_N), _logit(s.student_right_N)
     entropy_N = entropy(s.probs_NK).astype(np.float64)
 
     def of_video(value_V: Floats) -> Floats:
         return np.asarray(value_V[s.video_N])
 
+    def of_neighbour(step: int) -> Floats:
+        return _logit(probs_NK[_neighbour(s, step), own_N])
+
     columns = (
-        student_N,
-        teacher_N,
         _logit(msp_N),
         margin(s.probs_NK).astype(np.float64),
         entropy_N,
@@ -57,15 +57,12 @@ def inputs(scores: ClipScores) -> Floats:
         _logit(others_N),
         of_video(pooled_VK.max(axis=1)),
         of_video(margin(pooled_VK.astype(np.float32)).astype(np.float64)),
-        of_video(_logit(_mean_by_video(s, s.student_right_N.astype(np.float64)[:, None])[:, 0])),
-        of_video(_logit(_mean_by_video(s, s.teacher_right_N.astype(np.float64)[:, None])[:, 0])),
-        1 / n_N,
         np.log(n_N),
         of_video(_mean_by_video(s, entropy_N[:, None])[:, 0]),
         of_video(_logit(ahead_VK.max(axis=1))),
         _logit(ahead_VK[s.video_N, own_N]),
-        _neighbour(s, teacher_N, 1),
-        _neighbour(s, teacher_N, -1),
+        of_neighbour(-1),
+        of_neighbour(1),
     )
     return np.stack(columns, axis=1)
 
@@ -140,12 +137,8 @@ def _mean_by_video(scores: ClipScores, value_NX: Floats) -> Floats:
     return np.asarray(np.add.reduceat(value_NX, first_V) / scores.size_V[:, None])
 
 
-def _neighbour(scores: ClipScores, value_N: Floats, step: int) -> Floats:
-    """The value of the clip before (1) or after (-1) in the same video, a clip's own where there is none; (N,)."""
-    same_M: Bools = scores.video_N[1:] == scores.video_N[:-1]
-    out_N = value_N.copy()
-    if step > 0:
-        out_N[1:][same_M] = value_N[:-1][same_M]
-    else:
-        out_N[:-1][same_M] = value_N[1:][same_M]
-    return out_N
+def _neighbour(scores: ClipScores, step: int) -> NDArray[np.int64]:
+    """The row of the clip before (-1) or after (1) in the same video, a clip's own where there is none; (N,)."""
+    rows_N = np.arange(len(scores))
+    next_N = np.clip(rows_N + step, 0, len(scores) - 1)
+    return np.where(scores.video_N[next_N] == scores.video_N, next_N, rows_N)

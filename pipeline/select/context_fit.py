@@ -14,7 +14,7 @@ from pipeline.draws import draws_of, folds
 from pipeline.metrics import enough_labels
 from pipeline.select.context import Context, Floats, bent, inputs, right, spread
 from pipeline.select.known import Known
-from schemas.arrays import Bools
+from schemas.arrays import U64, Bools
 from schemas.context import ContextHead, ContextHeads
 
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)
@@ -23,6 +23,7 @@ MOST_CLIPS = 20_000
 """A head has some sixty numbers to fit: more clips are not worth the time."""
 
 _FOLDS = 5
+_NO_SLOPES = 1e12
 _STEPS = 30
 _CLOSE = 1e-7
 
@@ -38,7 +39,7 @@ class ContextFit:
         self._rights = _rights(known)
         group_N = known.group_V[known.scores.video_N]
         self._fold_N = folds(group_N, _FOLDS, seed=seed)
-        self._kept_N = _at_most(group_N, MOST_CLIPS, seed)
+        self._kept_N = _at_most(group_N, ~np.isnan(self._rights[0]), MOST_CLIPS, seed)
         self._penalties = tuple(self._penalty(right_N) for right_N in self._rights)
         self.heads = self._on(self._kept_N)
 
@@ -54,30 +55,30 @@ class ContextFit:
         return Context(heads, dict(zip(s.ids_V, self._fold_N[first_V].tolist(), strict=True)))
 
     def _on(self, rows_N: Bools) -> ContextHeads:
-        rows_N = rows_N if rows_N.any() else self._kept_N  # of a single group
+        """Of some of the clips; where that is none, heads that say the same of every clip."""
+        some = bool(rows_N.any())
         student, teacher = (
-            _fitted(self._x_NX, right_N, rows_N, penalty)
+            _fitted(self._x_NX, right_N, rows_N if some else self._kept_N, penalty if some else _NO_SLOPES)
             for right_N, penalty in zip(self._rights, self._penalties, strict=True)
         )
         return ContextHeads(student=student, teacher=teacher, clips=int(rows_N.sum()))
 
     def _penalty(self, right_N: Floats) -> float:
-        """The penalty at which other groups are foretold best."""
-        there_N = self._kept_N & ~np.isnan(right_N)
-        losses = []
+        """The penalty at which other groups are foretold best; the largest where there are no others."""
+        losses: list[float] = []
         for penalty in PENALTIES:
-            loss = 0.0
+            each = []
             for fold in range(_FOLDS):
-                fit_N, held_N = there_N & (self._fold_N != fold), there_N & (self._fold_N == fold)
+                fit_N, held_N = self._kept_N & (self._fold_N != fold), self._kept_N & (self._fold_N == fold)
                 if fit_N.any() and held_N.any():
                     head = _fitted(self._x_NX, right_N, fit_N, penalty)
-                    loss += _loss(right(head, self._x_NX[held_N]), right_N[held_N])
-            losses.append(loss)
+                    each.append(_loss(right(head, self._x_NX[held_N]), right_N[held_N]))
+            losses.append(sum(each) if each else -penalty)
         return PENALTIES[int(np.argmin(losses))]
 
 
 def _fitted(x_NX: Floats, right_N: Floats, rows_N: Bools, penalty: float) -> ContextHead:
-    rows = np.flatnonzero(rows_N & ~np.isnan(right_N))
+    rows = np.flatnonzero(rows_N)
     x_NX = x_NX[rows]
     # With few clips, all right perhaps, a head must not become sure of everything.
     right_N = (right_N[rows] * len(rows) + 0.5) / (len(rows) + 1)
@@ -143,11 +144,18 @@ def _rights(known: Known) -> tuple[Floats, Floats]:
     )
 
 
-def _at_most(group_N: np.ndarray, most: int, seed: int) -> Bools:
-    """Clips of as many groups, drawn at random, as come to no more than ``most``; of one group at least. (N,)"""
-    groups, which_N = np.unique(group_N, return_inverse=True)
-    order_G = np.argsort(draws_of(groups, seed + 1))
-    clips_G = np.cumsum(np.bincount(which_N)[order_G])
-    chosen_G = np.zeros(len(groups), np.bool_)
-    chosen_G[order_G[: max(1, int((clips_G <= most).sum()))]] = True
-    return np.asarray(chosen_G[which_N])
+def _at_most(group_N: U64, there_N: Bools, most: int, seed: int) -> Bools:
+    """Clips that are there of as many groups, drawn at random, as fit into ``most``; where none fits, so many clips of
+    one of them. (N,)"""
+    rows = np.flatnonzero(there_N)
+    groups, which_M = np.unique(group_N[rows], return_inverse=True)
+    size_G = np.bincount(which_M)
+    taken, chosen_G = 0, np.zeros(len(groups), np.bool_)
+    for group in np.argsort(draws_of(groups, seed + 1)).tolist():
+        if taken + size_G[group] <= most:
+            taken += int(size_G[group])
+            chosen_G[group] = True
+    kept = rows[chosen_G[which_M]] if taken else rows[which_M == 0][:most]
+    kept_N = np.zeros(len(group_N), np.bool_)
+    kept_N[kept] = True
+    return kept_N

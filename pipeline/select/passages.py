@@ -18,27 +18,27 @@ from schemas.arrays import I64
 from schemas.clip import US
 
 
-def passages_of(scores: ClipScores, seconds: float) -> I64:
-    """The number of each clip's passage, 0 and on in the order of rows; (N,). A clip that begins more than half a clip
-    after the one before has ended begins another; what is longer than ``seconds`` is cut into equal parts."""
+def passages_of(scores: ClipScores, seconds: float, stride: float) -> I64:
+    """The number of each clip's passage, 0 and on in the order of rows; (N,). A clip that begins more than one and a
+    half ``stride`` after the one before begins another; what is longer than ``seconds`` is cut into parts of equally
+    many clips, as near as may be."""
     start_us, end_us = scores.start_us_N, scores.end_us_N
     new_N = np.ones(len(scores), np.bool_)
-    new_N[1:] = (scores.video_N[1:] != scores.video_N[:-1]) | (
-        start_us[1:] - end_us[:-1] > (end_us[1:] - start_us[1:]) / 2
-    )
+    new_N[1:] = (scores.video_N[1:] != scores.video_N[:-1]) | (np.diff(start_us) > 1.5 * stride * US)
     run_N = np.cumsum(new_N) - 1
     first_R = np.flatnonzero(new_N)
     size_R = np.diff(np.append(first_R, len(scores)))
-    long_us_R = end_us[first_R + size_R - 1] - start_us[first_R]
-    parts_R = np.minimum(np.maximum(np.ceil(long_us_R / (seconds * US) - 1e-9), 1).astype(np.int64), size_R)
+    room_us_R = seconds * US - (end_us - start_us)[first_R]
+    most_R = np.maximum(np.floor(room_us_R / (stride * US) + 1e-9).astype(np.int64) + 1, 1)
+    parts_R = -(-size_R // most_R)
     place_N = np.arange(len(scores)) - first_R[run_N]
     part_N = place_N * parts_R[run_N] // size_R[run_N]
     return np.asarray((np.cumsum(parts_R) - parts_R)[run_N] + part_N)
 
 
-def by_passage(scores: ClipScores, seconds: float) -> ClipScores:
+def by_passage(scores: ClipScores, seconds: float, stride: float) -> ClipScores:
     """The same clips, with passages for videos; each keeps its video's id."""
-    passage_N = passages_of(scores, seconds)
+    passage_N = passages_of(scores, seconds, stride)
     first_P = np.flatnonzero(np.diff(passage_N, prepend=-1))
     video_P = scores.video_N[first_P]
     ids = tuple(scores.ids_V[v] for v in video_P.tolist())
@@ -51,6 +51,7 @@ class ByPassage:
 
     policy: Policy
     seconds: float
+    stride: float
 
     @property
     def couples_videos(self) -> bool:
@@ -61,4 +62,4 @@ class ByPassage:
         return self.policy.asks_student
 
     def select(self, scores: ClipScores) -> Decision:
-        return self.policy.select(by_passage(scores, self.seconds))
+        return self.policy.select(by_passage(scores, self.seconds, self.stride))

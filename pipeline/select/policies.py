@@ -81,10 +81,17 @@ _STARTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-def bases_of(kinds: Sequence[str], scores: Sequence[str], passage: float | None = None) -> list[PolicySpec]:
-    """What grids start from: each kind with each score, where it goes by one; by passages of so many seconds."""
+def bases_of(
+    kinds: Sequence[str],
+    scores: Sequence[str],
+    passage: float | None = None,
+    stride: float | None = None,
+) -> list[PolicySpec]:
+    """What grids start from: each kind with each score, where it goes by one; by passages of so many seconds, of clips
+    that are ``stride`` seconds apart."""
+    by = {"passage": passage, "stride": stride}
     return [
-        PolicySpec(**{"kind": kind, "score": score, **_STARTS[kind], **part, "passage": passage})
+        PolicySpec(**{"kind": kind, "score": score, **_STARTS[kind], **part, **by})
         for kind, score in product(kinds, scores)
         if kind not in WITHOUT_SCORE or score == scores[0]
         for part in ([{"part": p} for p in PARTS] if kind == "video-part" else [{}])
@@ -94,15 +101,19 @@ def bases_of(kinds: Sequence[str], scores: Sequence[str], passage: float | None 
 def policy_of(spec: PolicySpec) -> Policy:
     """The rule that a spec says."""
     rule = _rule(spec)
-    return rule if spec.passage is None else ByPassage(rule, spec.passage)
+    return rule if spec.passage is None else ByPassage(rule, spec.passage, spec.stride or 0.0)
 
 
 def score_of(spec: PolicySpec, scores: ClipScores) -> NDArray[np.float64] | None:
     """The score that a policy goes by, where it goes by one; (N,)."""
     if not hasattr(_rule(spec), "score"):
         return None
-    seen = scores if spec.passage is None else by_passage(scores, spec.passage)
-    return deferral(seen, spec.score)
+    return deferral(passages_in(spec, scores), spec.score)
+
+
+def passages_in(spec: PolicySpec, scores: ClipScores) -> ClipScores:
+    """The clips as a policy sees them: with passages for videos, where it decides by them."""
+    return scores if spec.passage is None else by_passage(scores, spec.passage, spec.stride or 0.0)
 
 
 def _rule(spec: PolicySpec) -> Policy:
@@ -135,7 +146,7 @@ def grid_of(base: PolicySpec, scores: ClipScores, shares: Sequence[float] = ()) 
     """Members of a policy from one that defers most to one that defers least, by scores of videos that are not to be
     certified on; with some that defer just these ``shares``. What ``base`` says of anything else stands."""
     wanted = sorted({*SHARES, *shares}, reverse=True)
-    scores = scores if base.passage is None else by_passage(scores, base.passage)
+    scores = passages_in(base, scores)
 
     def with_(**settings: object) -> PolicySpec:
         return PolicySpec(**{**base.model_dump(), **settings})

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.frames import FrameRequest
+from pipeline.frames import Clip, FrameRequest
 from pipeline.tasks.label import LabelTask
 from pipeline.video.events import video_events
 from schemas.video import Video
@@ -75,20 +75,25 @@ def _measured(
     for video in videos[:NUM_VIDEOS]:
         starts = [span.start_us for span in twice.teacher_request.spans_of(video)][:_CLIPS]
         video = replace(video, only_us=tuple(starts))
-        chosen = tuple(s for s, draw in zip(starts, rng.random(len(starts)), strict=True) if draw < share)
-        each = np.array([_cpu_seconds(video, once.request, stop), _cpu_seconds(video, twice.request, stop)])
+        (one, _), (two, looked) = (_decoded(video, task.request, stop) for task in (once, twice))
+        chosen = tuple(s for s, draw in zip(looked, rng.random(len(looked)), strict=True) if draw < share)
+        each = np.array([one, two])
         if chosen:
-            each[1] += _cpu_seconds(replace(video, only_us=chosen), twice.teacher_request, stop)
+            each[1] += _decoded(replace(video, only_us=chosen), twice.teacher_request, stop)[0]
         if stop.is_set():
             break
         seconds += each
         count += 1
-    one, two = seconds.tolist()
-    return Decodings(2 if count and two < _GAIN * one else 1, one, two, count)
+    once_s, twice_s = seconds.tolist()
+    return Decodings(2 if count and twice_s < _GAIN * once_s else 1, once_s, twice_s, count)
 
 
-def _cpu_seconds(video: Video, request: FrameRequest, stop: threading.Event) -> float:
+def _decoded(video: Video, request: FrameRequest, stop: threading.Event) -> tuple[float, list[int]]:
+    """CPU seconds that a video's clips take, and the starts of those that are not idle."""
     began = time.thread_time()
-    for _ in video_events(video, request, 1, stop):
-        pass
-    return time.thread_time() - began
+    looked = [
+        event.span.start_us
+        for event in video_events(video, request, 1, stop)
+        if isinstance(event, Clip) and not event.idle
+    ]
+    return time.thread_time() - began, looked

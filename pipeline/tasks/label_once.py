@@ -94,7 +94,8 @@ class LabelOnce:
         if not self._asks_student:
             found.held = self._held.put(clip.frames_VTHWC)
         else:
-            found.student_frames = as_kept(clip.frames_VTHWC[0], self._spec.frames)
+            if not clip.idle:
+                found.student_frames = as_kept(clip.frames_VTHWC[0], self._spec.frames)
             if clip.also:
                 found.held = self._held.put(clip.also[0].frames_VTHWC)
         return found

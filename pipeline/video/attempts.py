@@ -157,7 +157,7 @@ class VideoAttempts:
             return frozenset()
         if self._idle is None:
             spans = self._request.spans(video.start_us, video.end_us)
-            self._idle = idle_starts(uri, spans, share)
+            self._idle = idle_starts(uri, spans, share, self._stop)
         return self._idle
 
     def _counted(self, clip: DecodedClip, decode_ms: float, idle: bool) -> Clip:

@@ -73,6 +73,7 @@ def test_nobody_is_asked_about_idle_clips(
     assert sum(r["deferred"] for r in rows) == LOOKED // 2 == sum(r["answered_by"] == "teacher" for r in rows)
     found = report.labels.to_json()
     assert (found["clips"], found["looked"], found["deferred"]) == (ALL, LOOKED, LOOKED // 2)
+    assert found["asked"] == LOOKED
     # What is looked at is as it is where everything is.
     everything = run(trained, films, tmp_path / "all", policy, decodings=decodings, idle=0.0)
     assert everything.store.document.fingerprint != report.store.document.fingerprint
@@ -124,7 +125,7 @@ def test_a_budget_is_a_share_of_what_was_looked_at(
 
 
 def test_a_passage_has_one_word(trained: Path, films: Path, tmp_path: Path) -> None:
-    spec = PolicySpec(kind="video-part", score="margin", threshold=-1.0, part=0.34, passage=60.0)
+    spec = PolicySpec(kind="video-part", score="margin", threshold=-1.0, part=0.34, passage=60.0, stride=0.5)
     report = run(trained, films, tmp_path, add_policy(trained, spec, "teacher-only", name="passages"))
     rows = read(report.store).to_pylist()
     busy = {"a.mp4": [(3, 5), (9, 10)], "b.mp4": [(0, 3), (6, 9)]}
@@ -155,6 +156,9 @@ def test_refused(
     )
     with pytest.raises(SettingsError, match="says nothing where some are left out as idle"):
         run(trained, films, tmp_path, certified)
+    drawn = PolicySpec(kind="random-k", k=1, with_student=True)
+    with pytest.raises(SettingsError, match="wants the student's word on all clips"):
+        run(trained, films, tmp_path, add_policy(trained, drawn, "control-variate", name="drawn"))
     given = ["--student", student_in(trained), "--policy", policy, "--idle", "1.5"]
     code = locum(["label", str(films / "m.csv"), "-o", str(tmp_path), *given])
     assert code == EXIT_SETTINGS and "--idle is a share" in capsys.readouterr().err

@@ -66,25 +66,26 @@ def test_inputs_of_two_videos() -> None:
         np.array([0, 2, 4, 0]) * US,
         np.array([2, 4, 6, 2]) * US,
         np.log(probs).astype(np.float32),
-        np.array([0.9, 0.5, 0.8, 0.7], np.float32),
-        np.array([0.6, 0.7, 0.8, 0.9], np.float32),
+        *np.zeros((2, 4), np.float32),
     )
-    rows = (np.argsort([video_id(0), video_id(1)])[0] and [1, 2, 3, 0]) or [0, 1, 2, 3]
-    x = inputs(scores)[rows]
+    first = video_id(0) < video_id(1)
+    x = inputs(scores)[[0, 1, 2, 3] if first else [1, 2, 3, 0]]
 
     def logit(p: float) -> float:
         return float(np.log(p / (1 - p)))
 
     pooled = probs[:3].mean(axis=0)
-    assert x.shape == (4, 19)
-    assert x[:, 5].tolist() == [1, 0, 1, 1]  # says what its video says
-    assert x[1, 6] == pytest.approx(logit(pooled[1]), abs=1e-5)
-    assert x[1, 7] == pytest.approx(logit((0.2 + 0.3) / 2), abs=1e-5)
-    assert x[3, 7] == pytest.approx(logit(0.6), abs=1e-5)  # no others
-    assert x[:3, 8] == pytest.approx(pooled.max(), abs=1e-6) and x[3, 8] == pytest.approx(0.6, abs=1e-6)
-    assert x[:, 12] == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1])
-    assert x[:3, 17] == pytest.approx([logit(0.6), logit(0.6), logit(0.7)], abs=1e-5)  # the clip before
-    assert x[:3, 18] == pytest.approx([logit(0.7), logit(0.8), logit(0.8)], abs=1e-5)  # the clip after
+    assert x.shape == (4, 14)
+    assert x[:, 0] == pytest.approx([logit(p) for p in (0.7, 0.8, 0.6, 0.6)], abs=1e-5)
+    assert x[:, 1] == pytest.approx([0.5, 0.7, 0.3, 0.4], abs=1e-6)
+    assert x[:, 3].tolist() == [1, 0, 1, 1]  # says what its video says
+    assert x[1, 4] == pytest.approx(logit(pooled[1]), abs=1e-5)
+    assert x[1, 5] == pytest.approx(logit((0.2 + 0.3) / 2), abs=1e-5)
+    assert x[3, 5] == pytest.approx(logit(0.6), abs=1e-5)  # no others
+    assert x[:3, 6] == pytest.approx(pooled.max(), abs=1e-6) and x[3, 6] == pytest.approx(0.6, abs=1e-6)
+    assert x[:, 8] == pytest.approx(np.log([3, 3, 3, 1]))
+    assert x[:3, 12] == pytest.approx([logit(0.7), logit(0.2), logit(0.1)], abs=1e-5)  # of the clip before
+    assert x[:3, 13] == pytest.approx([logit(0.1), logit(0.3), logit(0.6)], abs=1e-5)  # of the clip after
 
 
 @pytest.mark.parametrize("score", [s for s in SCORES if s.endswith("in-context")])
@@ -142,6 +143,39 @@ def test_a_few_clips_that_are_all_right_make_no_certainty() -> None:
     assert student_N.min() > 0.9 and student_N.max() < 0.999 and teacher_N.max() < 0.999
     one = ContextFit(replace(right, group_V=np.zeros(4, np.uint64)))
     assert np.isfinite(with_context(right, one.for_these()).rights_in_context_N[0]).all()
+
+
+def test_labels_of_one_group_are_no_ground_for_slopes() -> None:
+    known = made_up(120, most_clips=3)
+    one = known.group_V == 3
+    label_N = np.where(one[known.scores.video_N], known.label_N, -1)
+    few = replace(known, label_N=label_N)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.select.context_fit.enough_labels", lambda *_: True)
+        fit = ContextFit(few)
+    assert fit._penalties == (PENALTIES[-1], PENALTIES[-1])
+    for value_N in with_context(few, fit.for_these()).rights_in_context_N:
+        mine_N = value_N[one[known.scores.video_N]]
+        assert np.ptp(mine_N) < 1e-6  # by heads that saw none of them
+        assert np.isfinite(value_N).all()
+
+
+def test_a_group_that_is_too_large_leaves_the_others() -> None:
+    known = world(120)
+    large = replace(known, group_V=np.where(np.arange(120) < 60, 7, known.group_V).astype(np.uint64))
+    size = int((large.group_V[large.scores.video_N] == 7).sum())
+    for most in (size - 1, 10):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pipeline.select.context_fit.MOST_CLIPS", most)
+            for seed in range(6):
+                fit = ContextFit(large, seed)
+                kept = large.group_V[large.scores.video_N][fit._kept_N]
+                assert 7 not in kept and 0 < len(kept) <= most
+                assert len(np.unique(kept)) == (30 if most > 10 else len(np.unique(kept)))
+    one = replace(known, group_V=np.zeros(120, np.uint64))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.select.context_fit.MOST_CLIPS", 50)
+        assert ContextFit(one)._kept_N.sum() == 50
 
 
 def test_noise_is_not_learnt() -> None:

@@ -12,6 +12,7 @@ from pipeline.select.passages import by_passage, passages_of
 from pipeline.select.policies import bases_of, grid_of, policy_of, score_of
 from pipeline.select.scores import ClipScores, deferral
 from schemas.policy import BY_PASSAGE, PolicySpec
+from schemas.spec import fingerprint_of
 from tests.pipeline.select.made_up import made_up
 
 US = 1_000_000
@@ -37,7 +38,7 @@ def test_a_gap_and_another_video_begin_a_passage() -> None:
     (long,) = np.flatnonzero(scores.size_V >= 12)[:1].tolist()
     other = (long + 1) % 6
     picked = sorted([(long, c) for c in (0, 1, 2, 5, 6, 11)] + [(other, 0)])
-    passage_N = passages_of(only(scores, picked), 100)
+    passage_N = passages_of(only(scores, picked), 100, 2.0)
     names = dict(zip(picked, passage_N.tolist(), strict=True))
     assert len({names[long, c] for c in (0, 1, 2)}) == 1
     assert len({names[long, c] for c in (5, 6)}) == 1
@@ -46,31 +47,44 @@ def test_a_gap_and_another_video_begin_a_passage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "sizes"), [(100, [12]), (24, [12]), (23, [6, 6]), (9, [4, 4, 4]), (1, [1] * 12)]
+    ("seconds", "sizes"),
+    [(100, [12]), (24, [12]), (23, [6, 6]), (9, [4, 4, 4]), (11, [4, 4, 4]), (14, [6, 6]), (1, [1] * 12)],
 )
 def test_long_ones_are_cut_into_equal_parts(seconds: float, sizes: list[int]) -> None:
     scores = long_videos()
     long = int(np.flatnonzero(scores.size_V >= 12)[0])
     twelve = only(scores, [(long, c) for c in range(12)])
-    assert np.bincount(passages_of(twelve, seconds)).tolist() == sizes
+    assert np.bincount(passages_of(twelve, seconds, 2.0)).tolist() == sizes
 
 
-def test_clips_that_overlap_or_leave_small_gaps_belong_together() -> None:
+def test_no_part_is_longer_than_it_may_be() -> None:
     scores = long_videos()
-    overlapping = replace(scores, end_us_N=scores.end_us_N + US)
-    assert np.array_equal(passages_of(overlapping, 1e6), scores.video_N)
-    apart = replace(scores, end_us_N=scores.end_us_N - US // 2)
-    assert np.array_equal(passages_of(apart, 1e6), scores.video_N)
-    far = replace(scores, end_us_N=scores.end_us_N - US)
-    assert passages_of(far, 1e6).max() + 1 == len(scores)
+    for seconds in (3.0, 5.0, 7.0, 11.0, 13.0):
+        passage_N = passages_of(scores, seconds, 2.0)
+        for p in range(passage_N.max() + 1):
+            mine = np.flatnonzero(passage_N == p)
+            assert scores.end_us_N[mine[-1]] - scores.start_us_N[mine[0]] <= max(seconds, 2.0) * US
 
 
-@pytest.mark.parametrize("base", bases_of(BY_PASSAGE, ("margin", "gain-in-context"), 7.0), ids=str)
+def test_it_is_the_stride_that_says_whether_a_clip_is_missing() -> None:
+    scores = long_videos()
+    long = int(np.flatnonzero(scores.size_V >= 12)[0])
+    # Clips of 4 seconds that begin every 2: one that is left out in between parts the others, though they touch.
+    overlapping = replace(scores, end_us_N=scores.end_us_N + 2 * US)
+    assert np.array_equal(passages_of(overlapping, 1e6, 2.0), scores.video_N)
+    parted = only(overlapping, [(long, c) for c in (0, 1, 3, 4)])
+    assert passages_of(parted, 1e6, 2.0).tolist() == [0, 0, 1, 1]
+    # Clips of a second that begin every 2 follow each other.
+    sparse = replace(scores, end_us_N=scores.end_us_N - US)
+    assert np.array_equal(passages_of(sparse, 1e6, 2.0), scores.video_N)
+
+
+@pytest.mark.parametrize("base", bases_of(BY_PASSAGE, ("margin", "gain-in-context"), 7.0, 2.0), ids=str)
 def test_a_passage_is_decided_on_like_a_video(base: PolicySpec) -> None:
     scores = made_up(30, most_clips=20).scores
-    passages = by_passage(scores, 7.0)
+    passages = by_passage(scores, 7.0, 2.0)
     spec = grid_of(base, scores)[len(grid_of(base, scores)) // 2]
-    inner = spec.model_copy(update={"passage": None})
+    inner = spec.model_copy(update={"passage": None, "stride": None})
     decided = policy_of(spec).select(scores)
     assert np.array_equal(decided.teacher_N, policy_of(inner).select(passages).teacher_N)
     assert 0 < decided.teacher_N.sum() < len(scores)
@@ -91,8 +105,15 @@ def test_a_video_without_doubt_hides_no_passage_in_doubt() -> None:
     film = replace(film, probs_NK=probs_NK)
     spec = PolicySpec(kind="video-threshold", score="margin", threshold=-0.5)
     assert not policy_of(spec).select(film).teacher_N.any()
-    by = policy_of(spec.model_copy(update={"passage": 6.0})).select(film)
+    by = policy_of(spec.model_copy(update={"passage": 6.0, "stride": 2.0})).select(film)
     assert np.flatnonzero(by.teacher_N).tolist() == [6, 7, 8]
+
+
+def test_what_fingerprints_are_made_of_is_as_it_was() -> None:
+    spec = PolicySpec(kind="clip-threshold", score="gain", threshold=0.25)
+    assert fingerprint_of(spec.identity()) == "0b16ea9fe8e9b58c1ac92dff26288130"
+    other = spec.model_copy(update={"passage": 5.0, "stride": 2.0})
+    assert fingerprint_of(other.identity()) != fingerprint_of(spec.identity())
 
 
 def test_refused() -> None:
@@ -102,4 +123,6 @@ def test_refused() -> None:
         ("coarse-to-fine", {"strides": (2, 1), "exit_margin": 0.1}),
     ):
         with pytest.raises(ValidationError, match="does not decide by passages"):
-            PolicySpec(kind=kind, passage=5.0, **settings)  # type: ignore[arg-type]
+            PolicySpec(kind=kind, passage=5.0, stride=2.0, **settings)  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="wants the stride"):
+        PolicySpec(kind="video-threshold", threshold=0.0, passage=5.0)
