@@ -20,6 +20,7 @@ import numpy as np
 
 from jobs.costs import costs_of
 from jobs.judged import StudentFolder, judged, open_student, targets_of, temperatures, to_choose_on
+from pipeline.distill.splits import Role, role_of
 from pipeline.known import videos_in_force
 from pipeline.models.weights import fetch
 from pipeline.plan import video_clips
@@ -311,7 +312,11 @@ def _to_certify_on(
     leave_out("the heads were fitted on its group", np.isin(group_V, found.group_N[found.fitted_N]))
     leave_out("the teacher learnt from its group", np.isin(group_V, found.group_N[found.known_to_teacher_N]))
     leave_out("damaged", any_of(found.damaged_N))
-    planned, named = _planned(targets)
+    planned, named, shared = _planned(targets, student.about["train"].get("split_map", {}))
+    leave_out(
+        "its group has videos in other splits, or in none, which count as train",
+        np.array([named.get(i) in shared for i in ids]),
+    )
     leave_out(
         "not all of its clips have targets and frames", np.array([planned.get(i, -1) for i in ids]) != have_V
     )
@@ -324,15 +329,24 @@ def _to_certify_on(
     return found.where(keep_V[video_N]), {k: n for k, n in left_out.items() if n}, len(names)
 
 
-def _planned(targets: ShardStore) -> tuple[dict[str, int], dict[str, str]]:
-    """How many clips of each video are planned, and the group of each that has one."""
+def _planned(
+    targets: ShardStore, split_map: Mapping[str, str]
+) -> tuple[dict[str, int], dict[str, str], set[str]]:
+    """How many clips of each video are planned, the group of each that has one, and the groups that are partly in the
+    calibration split."""
     videos = videos_in_force(targets)
     clip = TargetSpec(**targets.document.spec).clip
     counts: dict[str, int] = {}
     for batch in videos.to_batches():
         counts |= zip(batch["video_id"].to_pylist(), video_clips(batch, clip).tolist(), strict=True)
-    named = zip(videos["video_id"].to_pylist(), videos["group"].to_pylist(), strict=True)
-    return counts, {video: group for video, group in named if group is not None}
+    named: dict[str, str] = {}
+    sides: dict[str, set[bool]] = {}
+    rows = zip(*(videos[n].to_pylist() for n in ("video_id", "group", "split")), strict=True)
+    for video, group, split in rows:
+        if group is not None:
+            named[video] = group
+            sides.setdefault(group, set()).add(role_of(split or "", split_map) is Role.CALIBRATION)
+    return counts, named, {group for group, found in sides.items() if len(found) == 2}
 
 
 def _counted(left_out: Mapping[str, int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +28,18 @@ def make_judged(
     *,
     noise: float = 1.5,
     labels: bool = True,
+    strays: Sequence[int] = (),
     seed: int = 0,
 ) -> tuple[str, ShardStore]:
     """The URL of a student's folder, and its target store. Videos come two to a group; the heads of the student were
-    fitted on every other group of the calibration split."""
+    fitted on every other group of the calibration split. Groups in ``strays`` have another video, without a split."""
     folder.mkdir(parents=True, exist_ok=True)
     store = empty_store(str(folder / "out"))
     rows = [
         plan_row(n, 1 + n % clips, split=SPLITS[n // 2 % len(SPLITS)], group=f"g{n // 2}")
         for n in range(num_videos)
     ]
+    rows += [plan_row(num_videos + i, 2, split=None, group=f"g{g}") for i, g in enumerate(strays)]
     store.add_plan(dealt(rows, 40))
     finish(store)
     table = read(store, ["video_id", "start_us", "end_us", "logits", "split", "group", "file_id"])

@@ -270,6 +270,15 @@ def test_videos_that_the_teacher_learnt_from_are_left_out(tmp_path: Path) -> Non
     assert after.left_out["the teacher learnt from its group"] > 0
 
 
+def test_groups_that_are_partly_in_train_are_left_out(tmp_path: Path) -> None:
+    # 5 and 14 are certified on, 1 was for the heads, 0 is of val, 3 of test.
+    student, _ = make_judged(tmp_path, 640, strays=(5, 14, 1, 0, 3))
+    certificate = calibrate(student, Wish(max_disagreement=0.2)).document.certificate
+    assert certificate is not None and certificate.groups == 78
+    reason = "its group has videos in other splits, or in none, which count as train"
+    assert certificate.left_out == {"the heads were fitted on its group": 160, reason: 4}
+
+
 def test_costs_are_those_of_the_targets_unless_they_are_given(made: tuple[str, ShardStore]) -> None:
     student, store = open_student(made[0]), made[1]
     rows = read(store, ["start_us", "end_us", "decode_ms", "teacher_ms"])
