@@ -225,7 +225,7 @@ class _Passes:
         summary = self.runner.run(task, store, settings, self.on_progress)
         if summary.shards or summary.lost_races:
             write_quarantine(store)
-        labels = write_video_labels(store, video_labels(store))
+        labels = write_video_labels(store, video_labels(store, document.costs))
         found = audit(store, labels.table, document, options.max_disagreement)
         return LabelReport(
             store, document, self.indexed, added, summary, count(store), labels, decodings, found

@@ -176,7 +176,8 @@ def _text(body: dict[str, Any]) -> str:
         + (f", {body['tombstoned_rows']} removed" if body["tombstoned_rows"] else ""),
         f"the teacher was asked about {found['deferred']} of {found['clips']} clips ({found['deferred_share']:.1%}); "
         f"{unasked}seconds: {found['decode_s']:.1f} decoding, {found['student_s']:.1f} student, "
-        f"{found['teacher_s']:.1f} teacher",
+        f"{found['teacher_s']:.1f} teacher"
+        + ("" if found["money"] is None else f"; money: {found['money']:.2f}"),
         f"decodings: {body['decodings']}",
         f"this run: {run['rows']} clips in {duration(run['seconds'])} ({run['clips_per_second']:.1f} clips/s)",
     ]

@@ -23,6 +23,7 @@ from pipeline.store.shard_store import ShardStore
 from pipeline.uncertainty import softmax
 from schemas.arrays import Float32
 from schemas.labels import LabelSpec
+from schemas.policy import CostSpec
 
 FILE = "videos.parquet"
 _TOP = 5
@@ -50,11 +51,13 @@ VIDEO_LABELS_SCHEMA = pa.schema(
         pa.field("decode_s", _F32, nullable=False),
         pa.field("student_s", _F32, nullable=False),
         pa.field("teacher_s", _F32, nullable=False),
+        pa.field("money", pa.float64()),
     ]
 )
 """One video a row. Of its ``clips`` somebody was ``asked`` about so many. ``top1`` is null where that is none;
 ``audit_top1`` is the dense teacher's label of an audited video, null where the teacher could not see all of it;
-``teacher_s`` is without what audits took."""
+``teacher_s`` is without what audits took. ``money`` is what these seconds cost by the prices that the policy was
+calibrated with, null where none was given."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class VideoLabels:
             "decode_s": round(pc.sum(t["decode_s"]).as_py() or 0.0, 3),
             "student_s": round(pc.sum(t["student_s"]).as_py() or 0.0, 3),
             "teacher_s": round(pc.sum(t["teacher_s"]).as_py() or 0.0, 3),
+            "money": pc.sum(t["money"]).as_py(),
             "labelled_videos": judged.num_rows,
             "accuracy": _share(pc.equal(judged["label"], judged["top1_name"])),
         }
@@ -92,11 +96,23 @@ def _share(flags: pa.ChunkedArray) -> float | None:
     return None if not len(flags) else float(pc.mean(flags.cast(_F32)).as_py())
 
 
-def video_labels(store: ShardStore) -> pa.Table:
-    """The label of each video that has rows, as `VIDEO_LABELS_SCHEMA`."""
+def video_labels(store: ShardStore, costs: CostSpec | None = None) -> pa.Table:
+    """The label of each video that has rows, as `VIDEO_LABELS_SCHEMA`; at the prices of ``costs``."""
     spec = LabelSpec(**store.document.spec)
     parts = [_of_shard(spec, table) for table in scan(store) if table.num_rows]
-    return pa.concat_tables(parts) if parts else VIDEO_LABELS_SCHEMA.empty_table()
+    if not parts:
+        return VIDEO_LABELS_SCHEMA.empty_table()
+    return _priced(pa.concat_tables(parts), costs)
+
+
+def _priced(table: pa.Table, costs: CostSpec | None) -> pa.Table:
+    """With what the seconds of each video cost."""
+    if costs is None or not (costs.decode_price or costs.student_price or costs.teacher_price):
+        return table
+    seconds = (table[f"{name}_s"].to_numpy().astype(np.float64) for name in ("decode", "student", "teacher"))
+    prices = (costs.decode_price, costs.student_price, costs.teacher_price)
+    money_V = sum(s * price / 3600 for s, price in zip(seconds, prices, strict=True))
+    return table.set_column(table.column_names.index("money"), table.schema.field("money"), pa.array(money_V))
 
 
 def write_video_labels(store: ShardStore, table: pa.Table) -> VideoLabels:
@@ -194,6 +210,7 @@ def _rows(
         "decode_s": seconds("decode_ms").astype(np.float32),
         "student_s": seconds("student_ms").astype(np.float32),
         "teacher_s": seconds("teacher_ms", deferred_N).astype(np.float32),
+        "money": pa.nulls(num_videos, pa.float64()),
     }
     arrays = [
         c if isinstance(c := columns[f.name], pa.Array) else pa.array(c, f.type) for f in VIDEO_LABELS_SCHEMA

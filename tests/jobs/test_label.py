@@ -26,7 +26,7 @@ from pipeline.store.verify import verify
 from pipeline.tasks.label import LabelTask
 from schemas.errors import SettingsError
 from schemas.labels import LabelSpec
-from schemas.policy import AggregationName, PolicySpec
+from schemas.policy import AggregationName, CostSpec, PolicySpec
 from tests.jobs.distilling import CLASSES, KEEP, OPTIONS, TRAIN, targets_in
 from tests.jobs.labelled_archive import CERTIFICATE, add_policy, middle, run, simulation, student_in
 
@@ -98,6 +98,18 @@ def test_the_run_does_what_the_simulator_says(
     assert by == expected.tolist()
     if kind in ("clip-threshold", "video-threshold"):
         assert 0 < decision.teacher_N.sum() < len(at)
+
+
+def test_money_is_seconds_by_the_prices_of_the_policy(trained: Path, tmp_path: Path) -> None:
+    rule = PolicySpec(kind="top-k", k=1, score="msp")
+    prices = CostSpec(decode_price=1.0, student_price=2.0, teacher_price=30.0)
+    priced = run(trained, tmp_path, add_policy(trained, rule, name="priced", costs=prices)).labels
+    for row in priced.table.to_pylist():
+        wanted = (row["decode_s"] + 2 * row["student_s"] + 30 * row["teacher_s"]) / 3600
+        assert row["money"] == pytest.approx(wanted) and row["teacher_s"] > 0
+    assert priced.to_json()["money"] == pytest.approx(sum(priced.table["money"].to_pylist()))
+    free = run(trained, tmp_path / "free", add_policy(trained, rule, name="free")).labels
+    assert free.table["money"].null_count == free.table.num_rows and free.to_json()["money"] is None
 
 
 def test_a_student_of_keyframes_has_a_decoding_of_its_own(trained: Path, tmp_path: Path) -> None:
