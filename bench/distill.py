@@ -39,10 +39,10 @@ from bench.distill_arms.in_the_loop import Arm, HeldOut, Run, table, train
 from bench.distill_arms.online import OnlineLoader, VideoLoader
 from bench.distill_arms.reading import reading as reading_table
 from bench.distill_arms.residual import residual as residual_table
+from jobs.commands.training_console import epoch_line
 from jobs.distill import DistilOptions, distil
 from jobs.runners import runner_for
 from jobs.teach import TeachOptions, teach
-from jobs.training_console import epoch_line
 from pipeline.demo.motion import MIRROR_X
 from pipeline.demo.spec import demo_target_spec
 from pipeline.distill.loader import Loader

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jobs.judged import judged, open_student, targets_of, temperatures, to_choose_on
+from jobs.selecting.judged import judged, open_student, targets_of, temperatures, to_choose_on
 from pipeline.select.calibrate import disagreements, sequence_of
 from pipeline.select.context_fit import ContextFit
 from pipeline.select.joined import joined

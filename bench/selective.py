@@ -31,12 +31,12 @@ from numpy.typing import NDArray
 from bench.distill import say, told
 from bench.motion_teacher import motion_target_spec
 from jobs.calibrate import CalibrateOptions, calibrate
-from jobs.costs import covered_us
 from jobs.distill import DistilOptions, distil
-from jobs.judged import judged, open_student, targets_of
 from jobs.label import LabelOptions, LabelReport, label
-from jobs.label_inputs import read_policy
+from jobs.labelling.inputs import read_policy
 from jobs.runners import runner_for
+from jobs.selecting.costs import covered_us
+from jobs.selecting.judged import judged, open_student, targets_of
 from jobs.simulate import SimulateOptions, simulate
 from jobs.teach import TeachOptions, teach
 from pipeline import metrics

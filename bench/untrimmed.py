@@ -33,8 +33,8 @@ from bench.distill import say
 from bench.selective import Entry, record_of, student_of
 from jobs.calibrate import CalibrateOptions, calibrate
 from jobs.label import LabelOptions, label
-from jobs.labelled import passage_words
-from jobs.video_labels import answers_in
+from jobs.labelling.labelled import passage_words
+from jobs.labelling.video_labels import answers_in
 from pipeline import metrics
 from pipeline.store.read import scan
 from pipeline.store.shard_store import ShardStore

@@ -18,8 +18,8 @@ from uuid import uuid4
 
 import numpy as np
 
-from jobs.costs import costs_of
-from jobs.judged import StudentFolder, judged, open_student, targets_of, temperatures, to_choose_on
+from jobs.selecting.costs import costs_of
+from jobs.selecting.judged import StudentFolder, judged, open_student, targets_of, temperatures, to_choose_on
 from pipeline.distill.splits import Role, role_of
 from pipeline.known import videos_in_force
 from pipeline.models.weights import fetch

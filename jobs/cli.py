@@ -31,24 +31,24 @@ from cyclopts.config import Dict
 from schemas.errors import EXIT_INTERRUPTED, EXIT_SETTINGS, EXIT_UNEXPECTED, LocumError, SettingsError
 
 COMMANDS = {
-    "demo": ("jobs.demo_command:demo", "Render a small archive, run the main job over it, show the result."),
-    "index": ("jobs.commands:index", "Find, name and probe videos."),
-    "teach": ("jobs.commands:teach", "Cache a teacher's logits and uncertainties for every clip."),
-    "frames": ("jobs.student_commands:frames", "Keep a small view of every clip, for training."),
-    "distill": ("jobs.student_commands:distill", "Train a student from cached targets and kept frames."),
+    "demo": ("jobs.commands.demo:demo", "Render a small archive, run the main job over it, show the result."),
+    "index": ("jobs.commands.teach:index", "Find, name and probe videos."),
+    "teach": ("jobs.commands.teach:teach", "Cache a teacher's logits and uncertainties for every clip."),
+    "frames": ("jobs.commands.students:frames", "Keep a small view of every clip, for training."),
+    "distill": ("jobs.commands.students:distill", "Train a student from cached targets and kept frames."),
     "calibrate": (
-        "jobs.select_commands:calibrate",
+        "jobs.commands.select:calibrate",
         "Turn a wish into a policy that divides videos between models.",
     ),
-    "simulate": ("jobs.select_commands:simulate", "What every policy would have cost and got right."),
-    "label": ("jobs.label_command:label", "Label videos by student and teacher, as a policy says."),
-    "export": ("jobs.export_command:export", "Turn labels into CSV, label tools' formats or subtitles."),
-    "status": ("jobs.store_commands:status", "What a store holds and what is pending."),
-    "failures": ("jobs.store_commands:failures", "List the videos that could not be read, or only in part."),
-    "retry": ("jobs.store_commands:retry", "Plan failed videos anew; the next run computes them."),
-    "verify": ("jobs.store_commands:verify", "Prove a store: no gap, no duplicate, no stranger."),
-    "prune": ("jobs.store_commands:prune", "Remove videos for good, and sweep what interrupted runs left."),
-    "derive": ("jobs.store_commands:derive", "Recompute the uncertainty columns from the cached logits."),
+    "simulate": ("jobs.commands.select:simulate", "What every policy would have cost and got right."),
+    "label": ("jobs.commands.label:label", "Label videos by student and teacher, as a policy says."),
+    "export": ("jobs.commands.export:export", "Turn labels into CSV, label tools' formats or subtitles."),
+    "status": ("jobs.commands.stores:status", "What a store holds and what is pending."),
+    "failures": ("jobs.commands.stores:failures", "List the videos that could not be read, or only in part."),
+    "retry": ("jobs.commands.stores:retry", "Plan failed videos anew; the next run computes them."),
+    "verify": ("jobs.commands.stores:verify", "Prove a store: no gap, no duplicate, no stranger."),
+    "prune": ("jobs.commands.stores:prune", "Remove videos for good, and sweep what interrupted runs left."),
+    "derive": ("jobs.commands.stores:derive", "Recompute the uncertainty columns from the cached logits."),
 }
 EXIT_TERMINATED = 143
 _FREE_MAPPINGS = ("kwargs", "label_map", "mirror", "split_map", "student_kwargs")

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from jobs.distill_inputs import Inputs, check_rows, fitting_inputs, known_to_teacher
+from jobs.distilling.inputs import Inputs, check_rows, fitting_inputs, known_to_teacher
 from pipeline.distill.alone import alone_in
 from pipeline.distill.export import export_student
 from pipeline.distill.finish import Finished, finish, rows_for_heads

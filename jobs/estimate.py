@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs.console import duration, size
+from jobs.commands.console import duration, size
 from jobs.frames import most_bytes
 from jobs.index import sample_entries
 from pipeline.manifest import read_entries

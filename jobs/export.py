@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jobs.export_output import write_files
-from jobs.labelled import class_names_of, labelled_videos, with_segments
+from jobs.labelling.labelled import class_names_of, labelled_videos, with_segments
+from jobs.labelling.output import write_files
 from pipeline.exports.document import Export, Row
 from pipeline.exports.formats import FORMATS, Format
 from pipeline.exports.uris import Prefix, parse_prefix, rewritten, without_secrets

@@ -19,15 +19,15 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.audit import Audit, audit
 from jobs.index import IndexReport, catalog, index
-from jobs.judged import open_student, targets_of
-from jobs.label_budget import choices, reopen_scored, score_spec
-from jobs.label_inputs import label_spec, open_labels, read_policy
+from jobs.labelling.audit import Audit, audit
+from jobs.labelling.budget import choices, reopen_scored, score_spec
+from jobs.labelling.inputs import label_spec, open_labels, read_policy
+from jobs.labelling.replay import replay
+from jobs.labelling.video_labels import VideoLabels, video_labels, write_video_labels
 from jobs.planning import add_videos
-from jobs.replay import replay
+from jobs.selecting.judged import open_student, targets_of
 from jobs.teach import begun_with, without_secrets
-from jobs.video_labels import VideoLabels, video_labels, write_video_labels
 from pipeline.local_runner import LocalRunner
 from pipeline.replan import NextGeneration
 from pipeline.runner import OnProgress, Runner, RunSettings, RunSummary

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.costs import costs_of, mean_costs
-from jobs.judged import SPLITS, judged, open_student, targets_of, temperatures, to_choose_on
+from jobs.selecting.costs import costs_of, mean_costs
+from jobs.selecting.judged import SPLITS, judged, open_student, targets_of, temperatures, to_choose_on
 from pipeline.metrics import Estimate
 from pipeline.select.context import merged
 from pipeline.select.context_fit import ContextFit

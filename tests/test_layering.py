@@ -213,7 +213,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
             "decord torchcodec torch ray",
         ),
         ("import jobs.index", "torch ray"),
-        ("import jobs.cli, jobs.commands", "torch ray av fsspec pipeline"),
+        ("import jobs.cli, jobs.commands.flags", "torch ray av fsspec pipeline"),
         ("from jobs.cli import run; run(['--help'])", "torch ray av pyarrow numpy fsspec pipeline"),
         ("from jobs.cli import run; run(['teach', '--help'])", "torch ray av pipeline"),
     ],

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.judged import judged, open_student, targets_of
 from jobs.label import LabelOptions, LabelReport, label
+from jobs.selecting.judged import judged, open_student, targets_of
 from pipeline.models.weights import fetch
 from pipeline.select.budget import price_of
 from pipeline.select.context import Context

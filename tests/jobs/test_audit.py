@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from jobs.audit import audit
-from jobs.judged import open_student
 from jobs.label import LabelOptions, label
-from jobs.label_inputs import label_spec, read_policy
-from jobs.video_labels import VIDEO_LABELS_SCHEMA, _of_shard
+from jobs.labelling.audit import audit
+from jobs.labelling.inputs import label_spec, read_policy
+from jobs.labelling.video_labels import VIDEO_LABELS_SCHEMA, _of_shard
+from jobs.selecting.judged import open_student
 from pipeline.store.data_files import data_name
 from pipeline.store.read import read
 from schemas.policy import PolicySpec

@@ -12,8 +12,8 @@ import pytest
 
 from jobs.calibrate import CalibrateOptions, calibrate
 from jobs.cli import run as locum
-from jobs.costs import costs_of
-from jobs.judged import judged, open_student
+from jobs.selecting.costs import costs_of
+from jobs.selecting.judged import judged, open_student
 from jobs.simulate import SimulateOptions, simulate
 from pipeline.select.calibrate import disagreements
 from pipeline.select.context import Context
@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ShardStore]:
 @pytest.fixture(autouse=True)
 def _no_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """The students here are made up: there is no network to be timed."""
-    monkeypatch.setattr("jobs.costs.student_seconds", lambda student: 0.005)
+    monkeypatch.setattr("jobs.selecting.costs.student_seconds", lambda student: 0.005)
 
 
 def document(student: str, name: str) -> PolicyDocument:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.distill import DistilOptions, distil
-from jobs.distill_workers import distil_on_workers
+from jobs.distilling.workers import distil_on_workers
 from pipeline.distill.loop import TrainProgress
 from schemas.cluster import RayOptions
 from schemas.errors import SettingsError

@@ -102,7 +102,7 @@ def test_a_file_that_another_made_meanwhile_is_kept(
     in_order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.csv").write_text("another's")
-    monkeypatch.setattr("jobs.export_output._there", lambda *_: [])
+    monkeypatch.setattr("jobs.labelling.output._there", lambda *_: [])
     with pytest.raises(SettingsError, match=r"a\.csv was made by someone else meanwhile"):
         export(in_order, "csv", str(tmp_path / "a.csv"))
     assert (tmp_path / "a.csv").read_text() == "another's" and below(tmp_path) == ["a.csv"]

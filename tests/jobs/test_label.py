@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import run as locum
-from jobs.costs import student_seconds
 from jobs.distill import distil
 from jobs.frames import keep_frames
-from jobs.judged import judged, open_student, targets_of
 from jobs.label import LabelOptions, label
-from jobs.label_inputs import read_policy
+from jobs.labelling.inputs import read_policy
+from jobs.selecting.costs import student_seconds
+from jobs.selecting.judged import judged, open_student, targets_of
 from pipeline.runner import RunSettings
 from pipeline.select.policies import policy_of
 from pipeline.store.read import read

@@ -16,7 +16,7 @@ import pytest
 import jobs.label
 from jobs.cli import run as locum
 from jobs.label import LabelOptions, LabelReport, label
-from jobs.label_budget import choices
+from jobs.labelling.budget import choices
 from pipeline.runner import RunSettings
 from pipeline.scored import ScoredStore
 from pipeline.select.policies import policy_of

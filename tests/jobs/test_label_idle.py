@@ -11,7 +11,7 @@ import pytest
 
 from jobs.cli import run as locum
 from jobs.label import LabelOptions, LabelReport, label
-from jobs.labelled import labelled_videos, with_segments
+from jobs.labelling.labelled import labelled_videos, with_segments
 from pipeline.store.read import read
 from pipeline.store.verify import verify
 from schemas.errors import EXIT_SETTINGS, SettingsError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.labelled import class_names_of, labelled_videos, with_segments
+from jobs.labelling.labelled import class_names_of, labelled_videos, with_segments
 from pipeline.labelled import LabelledVideo
 from pipeline.store.mend import remove
 from pipeline.store.read import read

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from jobs.commands import Flag, Json, Quiet
+from jobs.commands.flags import Flag, Json, Quiet
 from schemas.errors import EXIT_OK, EXIT_STORE, EXIT_UNFINISHED, SettingsError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def demo(
         raise SettingsError(f"the demo renders into a local folder, got {out!r}")
     if videos < 2:
         raise SettingsError(f"--videos must be at least 2, got {videos}")
-    from jobs.console import emit, progress_display
+    from jobs.commands.console import emit, progress_display
     from jobs.demo import run_demo
     from jobs.runners import runner_for
     from schemas.cluster import RayOptions
@@ -70,7 +70,7 @@ def demo(
 
 
 def _text(report: DemoReport) -> str:
-    from jobs.console import duration, size
+    from jobs.commands.console import duration, size
 
     counts, run = report.teach.counts, report.teach.summary
     files = Counter(Path(v.uri).suffix for v in report.videos)

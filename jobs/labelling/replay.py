@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pyarrow.compute as pc
 
-from jobs.judged import StudentFolder
+from jobs.selecting.judged import StudentFolder
 from pipeline.columns import matrix
 from pipeline.draws import draws_of
 from pipeline.known import hash_text, videos_in_force

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from jobs.commands import Json
+from jobs.commands.flags import Json
 from schemas.errors import EXIT_OK, EXIT_STORE, SettingsError
 
 
@@ -22,7 +22,7 @@ def status(store: str, *, as_json: Json = False) -> int:
     """
     from dataclasses import asdict
 
-    from jobs.console import emit, size
+    from jobs.commands.console import emit, size
     from pipeline.store.shard_store import ShardStore
     from pipeline.store.verify import count
 
@@ -107,7 +107,7 @@ def retry(
     """
     from dataclasses import asdict
 
-    from jobs.console import emit
+    from jobs.commands.console import emit
     from pipeline.store.mend import retry as reopen
     from pipeline.store.shard_store import ShardStore
 
@@ -133,7 +133,7 @@ def verify(store: str, *, as_json: Json = False) -> int:
     """
     from dataclasses import asdict
 
-    from jobs.console import emit
+    from jobs.commands.console import emit
     from pipeline.store.shard_store import ShardStore
     from pipeline.store.verify import verify as prove
 
@@ -180,7 +180,7 @@ def prune(
     as_json
         Print one JSON object.
     """
-    from jobs.console import emit
+    from jobs.commands.console import emit
     from jobs.prune import prune as run_prune
 
     report = run_prune(store, videos=video or (), uris=uri or (), reason=reason)
@@ -202,7 +202,7 @@ def derive(store: str, *, as_json: Json = False) -> int:
     as_json
         Print one JSON object.
     """
-    from jobs.console import emit
+    from jobs.commands.console import emit
     from pipeline.store.mend import derive as rewrite
     from pipeline.store.shard_store import ShardStore
     from pipeline.tasks.targets_table import rederive

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobs.distill import DistilOptions, DistilReport, distil
-from jobs.distill_inputs import fitting_inputs
+from jobs.distilling.inputs import fitting_inputs
 from pipeline.distill.loop import OnTrainProgress
 from pipeline.distill.ranks import Ranks
 from pipeline.models.memory import keep_freed_memory

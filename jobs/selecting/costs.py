@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from jobs.judged import StudentFolder
+from jobs.selecting.judged import StudentFolder
 from pipeline.store.read import scan
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.answering import as_kept

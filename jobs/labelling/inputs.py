@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from jobs.calibrate import FOLDER
-from jobs.judged import StudentFolder, targets_of
+from jobs.selecting.judged import StudentFolder, targets_of
 from jobs.teach import without_secrets
 from pipeline.models.resolve import resolve_targets
 from pipeline.models.weights import fetch

@@ -64,8 +64,8 @@ class Audit:
 def audit(
     store: ShardStore, labels: pa.Table, document: PolicyDocument, max_disagreement: float | None = None
 ) -> Audit:
-    """Of the labels of videos (`jobs.video_labels.VIDEO_LABELS_SCHEMA`) of a store. Tested is ``max_disagreement``, or
-    what the policy's certificate promises; nothing where neither is there."""
+    """Of the labels of videos (`jobs.labelling.video_labels.VIDEO_LABELS_SCHEMA`) of a store. Tested is
+    ``max_disagreement``, or what the policy's certificate promises; nothing where neither is there."""
     audited = labels.filter(labels["audited"])
     whole = pc.and_(pc.is_valid(audited["audit_top1"]), pc.is_valid(audited["top1"]))
     done = audited.filter(pc.and_(whole, pc.equal(audited["damaged"], 0)))

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.distill import STUDENT_FILE
-from jobs.distill_inputs import open_kind
+from jobs.distilling.inputs import open_kind
 from pipeline.metrics import enough_labels
 from pipeline.select.joined import Judged, joined
 from pipeline.select.temperature import fit_temperature

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.video_labels import answers_in, video_labels
+from jobs.labelling.video_labels import answers_in, video_labels
 from pipeline.columns import matrix
 from pipeline.labelled import LabelledVideo, Scored, class_name, class_names
 from pipeline.segments import ClipWord, Segment, segments_of

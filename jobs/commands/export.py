@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from jobs.commands import Flag, Json, Out, at_least
+from jobs.commands.flags import Flag, Json, Out, at_least
 from schemas.errors import EXIT_OK
 from schemas.export import FormatName, OrderName
 
@@ -54,7 +54,7 @@ def export(
     config
         YAML file with these settings; flags win.
     """
-    from jobs.console import emit
+    from jobs.commands.console import emit
     from jobs.export import ExportOptions
     from jobs.export import export as run_export
 

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from jobs.commands import Json, at_least
+from jobs.commands.flags import Json, at_least
 from schemas.errors import EXIT_OK, SettingsError
 from schemas.policy import AGGREGATIONS, SCORES, AggregationName, CostFlags, PolicyKind, ScoreName, Wish
 
@@ -62,7 +62,7 @@ def simulate(
     config
         YAML file with these settings; flags win.
     """
-    from jobs.console import emit
+    from jobs.commands.console import emit
     from jobs.simulate import SimulateOptions
     from jobs.simulate import simulate as run_simulate
 
@@ -78,7 +78,7 @@ def simulate(
 
         pq.write_table(report.table(), table, compression="zstd")
     if figure is not None:
-        from jobs.frontier_figure import draw_frontier
+        from jobs.selecting.figure import draw_frontier
 
         draw_frontier(report, figure)
     emit(report.to_json(), as_json=as_json, text=_frontier_text(report))
@@ -145,7 +145,7 @@ def calibrate(
     """
     from jobs.calibrate import CalibrateOptions
     from jobs.calibrate import calibrate as run_calibrate
-    from jobs.console import emit
+    from jobs.commands.console import emit
 
     try:
         wish = Wish(

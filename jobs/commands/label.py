@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Literal
 
-from jobs.commands import Flag, Json, Out, Quiet, Ray, at_least, run_settings, say_failed
+from jobs.commands.flags import Flag, Json, Out, Quiet, Ray, at_least, run_settings, say_failed
 from schemas.cluster import RayOptions
 from schemas.errors import EXIT_OK, EXIT_UNFINISHED, SettingsError
 
@@ -101,7 +101,7 @@ def label(
     config
         YAML file with these settings; flags win.
     """
-    from jobs.console import emit, progress_display
+    from jobs.commands.console import emit, progress_display
     from jobs.label import LabelOptions
     from jobs.label import label as run_label
     from jobs.runners import runner_for
@@ -156,7 +156,7 @@ def label(
     body = report.to_json()
     emit(body, as_json=as_json, text=_text(body))
     if profile:
-        from jobs.profile import profile_table
+        from jobs.commands.profile import profile_table
 
         print(profile_table(report.summary), file=sys.stderr)
     if report.scores is not None:
@@ -166,7 +166,7 @@ def label(
 
 
 def _text(body: dict[str, Any]) -> str:
-    from jobs.console import duration
+    from jobs.commands.console import duration
 
     run, found = body["this_run"], body["labelled"]
     unasked = f"nobody about {found['clips'] - found['asked']}; " if found["asked"] < found["clips"] else ""

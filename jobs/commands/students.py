@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from jobs.commands import Flag, Json, Out, Quiet, Ray, at_least, run_settings, say_failed
+from jobs.commands.flags import Flag, Json, Out, Quiet, Ray, at_least, run_settings, say_failed
 from schemas.cluster import RayOptions
 from schemas.errors import EXIT_OK, EXIT_UNFINISHED, SettingsError
 from schemas.frames import KeepSpec
@@ -69,7 +69,7 @@ def frames(
     config
         YAML file with these settings; flags win.
     """
-    from jobs.console import emit, progress_display
+    from jobs.commands.console import emit, progress_display
     from jobs.frames import FramesOptions, keep_frames
     from jobs.runners import runner_for
 
@@ -85,7 +85,7 @@ def frames(
     body = report.to_json()
     emit(body, as_json=as_json, text=_frames_text(body))
     if profile:
-        from jobs.profile import profile_table
+        from jobs.commands.profile import profile_table
 
         print(profile_table(report.summary), file=sys.stderr)
     say_failed(report.summary.failed_shards)
@@ -93,7 +93,7 @@ def frames(
 
 
 def _frames_text(body: dict[str, Any]) -> str:
-    from jobs.console import duration, size
+    from jobs.commands.console import duration, size
 
     run = body["this_run"]
     lines = [
@@ -158,11 +158,11 @@ def distill(
     config
         YAML file with these settings; flags win.
     """
-    from jobs.console import emit
+    from jobs.commands.console import emit
+    from jobs.commands.training_console import training_display
     from jobs.distill import DistilOptions, distil
-    from jobs.distill_workers import distil_on_workers
-    from jobs.tensorboard_log import tensorboard_log
-    from jobs.training_console import training_display
+    from jobs.distilling.tensorboard import tensorboard_log
+    from jobs.distilling.workers import distil_on_workers
     from pipeline.models.memory import keep_freed_memory
 
     if num_threads is not None:

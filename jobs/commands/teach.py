@@ -1,26 +1,17 @@
-"""The commands that compute, as the command line calls them: options in, a job run, a report and an exit code out.
-
-Each mirrors a function of the Python API in the module beside it. Heavy imports stay inside the functions.
-"""
+"""The commands that index an archive and run the teacher over it, as the command line calls them."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from jobs.commands.flags import Flag, Json, Out, Quiet, Ray, at_least, run_settings, say_failed
 from schemas.cluster import RayOptions
-from schemas.errors import EXIT_OK, EXIT_UNFINISHED, SettingsError
+from schemas.errors import EXIT_OK, EXIT_UNFINISHED
 from schemas.frames import KeepSpec
 from schemas.targets import TargetSpec
-
-Out = Annotated[str, Parameter(alias="-o")]
-Json = Annotated[bool, Parameter(name="--json", negative=())]
-Quiet = Annotated[bool, Parameter(alias="-q", negative=())]
-Ray = Annotated[RayOptions, Parameter(name="*")]
-Flag = Annotated[bool, Parameter(negative=())]
 
 
 def index(
@@ -61,7 +52,7 @@ def index(
     config
         YAML file with these settings; flags win.
     """
-    from jobs.console import emit, progress_display
+    from jobs.commands.console import emit, progress_display
     from jobs.index import index as run_index
     from jobs.runners import runner_for
 
@@ -169,7 +160,7 @@ def teach(
     config
         YAML file with these settings; flags win.
     """
-    from jobs.console import emit, progress_display
+    from jobs.commands.console import emit, progress_display
     from jobs.estimate import estimate
     from jobs.runners import runner_for
     from jobs.teach import TeachOptions
@@ -216,7 +207,7 @@ def teach(
     body = report.to_json()
     emit(body, as_json=as_json, text=_teach_text(body))
     if profile:
-        from jobs.profile import profile_table
+        from jobs.commands.profile import profile_table
 
         print(profile_table(report.summary), file=sys.stderr)
     say_failed(report.index.summary.failed_shards, "of the index ")
@@ -224,34 +215,8 @@ def teach(
     return EXIT_OK if report.complete else EXIT_UNFINISHED
 
 
-def say_failed(shards: Mapping[Any, str], of: str = "") -> None:
-    """Name failed shards on stderr."""
-    for key, why in shards.items():
-        print(f"locum: shard {key} {of}failed: {why}", file=sys.stderr)
-
-
-def run_settings(max_hours: float | None, transient: float = 0.1, damaged: float = 1.0) -> Any:
-    """`pipeline.runner.RunSettings` of some flags. Raises SettingsError where one is out of range."""
-    from pipeline.breaker import BreakerSettings
-    from pipeline.runner import RunSettings
-
-    if max_hours is not None and max_hours <= 0:
-        raise SettingsError(f"--max-hours must be above 0, got {max_hours}")
-    for flag, share in (("--max-transient-share", transient), ("--max-damaged-share", damaged)):
-        if not 0 <= share <= 1:
-            raise SettingsError(f"{flag} must lie in 0 to 1, got {share}")
-    seconds = None if max_hours is None else max_hours * 3600
-    return RunSettings(seconds, BreakerSettings(transient, damaged))
-
-
-def at_least(flag: str, value: int, least: int) -> None:
-    """Raises SettingsError, naming the flag, where its value is below ``least``."""
-    if value < least:
-        raise SettingsError(f"{flag} must be at least {least}, got {value}")
-
-
 def _teach_text(body: dict[str, Any]) -> str:
-    from jobs.console import duration, size
+    from jobs.commands.console import duration, size
 
     run = body["this_run"]
     lines = [

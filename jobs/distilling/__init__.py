@@ -1,0 +1,1 @@
+"""What `jobs.distill` is made of."""

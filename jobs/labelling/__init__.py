@@ -1,0 +1,1 @@
+"""What `jobs.label` and `jobs.export` are made of."""

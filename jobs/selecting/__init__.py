@@ -1,0 +1,1 @@
+"""What `jobs.calibrate` and `jobs.simulate` are made of."""
