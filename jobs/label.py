@@ -11,6 +11,7 @@ Every step is resumable, as in `jobs.teach`. The rows of clips are the store; la
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -37,6 +38,7 @@ from pipeline.store.plan_files import video_of
 from pipeline.store.read import write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import StoreCounts, count
+from pipeline.tasks.answering import STUDENT_BATCH
 from pipeline.tasks.decoding_probe import NUM_VIDEOS, Decodings, probe_decodings
 from pipeline.tasks.label import TEACHER_BATCH, LabelTask
 from pipeline.tasks.replay import Replayed
@@ -47,6 +49,8 @@ from schemas.labels import LabelSpec
 from schemas.policy import PolicyDocument
 
 log = logging.getLogger("locum.label")
+
+_MOST_TO_A_BATCH = 512
 
 _DECODINGS = "decodings"
 """Note of a plan: with how many decodings the store was begun. A resumed run does as the one before."""
@@ -219,7 +223,7 @@ class _Passes:
             spec.clip,
             notes=notes,
             shard_clips=options.shard_clips,
-            batch_size=batch_size,
+            batch_size=_clips_to_a_batch(batch_size, spec, document),
         )
         settings = options.settings.less(time.monotonic() - self.started)
         summary = self.runner.run(task, store, settings, self.on_progress)
@@ -230,6 +234,17 @@ class _Passes:
         return LabelReport(
             store, document, self.indexed, added, summary, count(store), labels, decodings, found
         )
+
+
+def _clips_to_a_batch(batch_size: int, spec: LabelSpec, document: PolicyDocument) -> int:
+    """Clips among which there is about one batch of the teacher's: no batch goes over the end of a shard."""
+    share = spec.policy.share if spec.policy.kind == "budget" else document.expected.share
+    if spec.policy.kind == "student-alone":
+        share = 0.0
+    share = (share or 0.0) + spec.audit_share
+    return (
+        max(STUDENT_BATCH, batch_size) if not share else min(_MOST_TO_A_BATCH, math.ceil(batch_size / share))
+    )
 
 
 def _decodings(
