@@ -80,8 +80,8 @@ def entries(max_cost: float) -> list[Entry]:
         Entry(f"{kind} {score}", (kind,), (score,))
         for kind, scores in (
             ("clip-threshold", ("msp", "entropy", "margin", "confidence", "gain", "gain-in-context")),
-            ("video-threshold", ("msp", "entropy", "margin", "confidence", "gain", "gain-in-context")),
-            ("video-part", ("entropy", "margin", "gain", "gain-in-context")),
+            ("video-threshold", ("msp", "entropy", "margin", "confidence", "gain", "video-in-context")),
+            ("video-part", ("entropy", "margin", "gain", "video-in-context")),
             ("top-k", ("teacher", "gain-in-context", "entropy")),
             ("budget", ("entropy", "gain", "gain-in-context")),
         )

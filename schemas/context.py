@@ -8,7 +8,7 @@ from pydantic import model_validator
 from schemas.spec import Spec
 
 CONTEXT_EPOCH = 1
-"""Raised by hand when `pipeline.select.context.inputs` means something else."""
+"""Raised by hand when inputs of `pipeline.select.context` mean something else."""
 
 
 class ContextHead(Spec):
@@ -29,10 +29,11 @@ class ContextHead(Spec):
 
 
 class ContextHeads(Spec):
-    """Of both."""
+    """How likely student and teacher are right about a clip, and the student's word on its video is."""
 
     student: ContextHead
     teacher: ContextHead
+    video: ContextHead
     clips: int
     """Clips that they were fitted on."""
     epoch: int = CONTEXT_EPOCH

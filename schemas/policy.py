@@ -87,6 +87,7 @@ ScoreName = Literal[
     "confidence-in-context",
     "gain-in-context",
     "teacher-in-context",
+    "video-in-context",
 ]
 AggregationName = Literal[
     "replace-mean", "confidence-weighted", "teacher-only", "log-pool", "control-variate"

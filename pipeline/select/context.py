@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.select.scores import ClipScores
+from pipeline.select.scores import ClipScores, first_by_video
 from pipeline.uncertainty import entropy, margin
 from schemas.context import ContextHead, ContextHeads
 
@@ -31,12 +31,8 @@ def inputs(scores: ClipScores) -> Floats:
     of the confidence heads: on some of the clips that these numbers are fitted on they have learnt the answer."""
     s, n_N = scores, scores.size_V[scores.video_N].astype(np.float64)
     probs_NK = s.probs_NK.astype(np.float64)
-    log_NK = np.log(np.maximum(probs_NK, _SMALLEST))
     rows_N, own_N = np.arange(len(s)), s.probs_NK.argmax(axis=1)
-    pooled_VK = _mean_by_video(s, probs_NK)
-    ahead_VK = _mean_by_video(s, log_NK)
-    ahead_VK = np.exp(ahead_VK - ahead_VK.max(axis=1, keepdims=True))
-    ahead_VK /= ahead_VK.sum(axis=1, keepdims=True)
+    pooled_VK, ahead_VK = pooled(s)
     own_pooled_N = pooled_VK[s.video_N, own_N]
     msp_N = probs_NK[rows_N, own_N]
     others_N = np.where(n_N > 1, (own_pooled_N * n_N - msp_N) / np.maximum(n_N - 1, 1), msp_N)
@@ -67,6 +63,43 @@ def inputs(scores: ClipScores) -> Floats:
     return np.stack(columns, axis=1)
 
 
+def video_inputs(scores: ClipScores) -> Floats:
+    """What of a video says whether the student's word on it is right; (V, 12). It has looked at all of its clips."""
+    s, probs_NK = scores, scores.probs_NK.astype(np.float64)
+    pooled_VK, ahead_VK = pooled(s)
+    said_V, margin_N = pooled_VK.argmax(axis=1), margin(s.probs_NK).astype(np.float64)
+    says_so_N = (probs_NK.argmax(axis=1) == said_V[s.video_N]).astype(np.float64)
+    surest_N = first_by_video(s, margin_N) == 0
+    n_V = s.size_V.astype(np.float64)
+
+    def mean(value_N: Floats) -> Floats:
+        return _mean_by_video(s, value_N[:, None])[:, 0]
+
+    columns = (
+        _logit(ahead_VK.max(axis=1)),
+        margin(ahead_VK.astype(np.float32)).astype(np.float64),
+        _logit(pooled_VK.max(axis=1)),
+        margin(pooled_VK.astype(np.float32)).astype(np.float64),
+        mean(margin_N),
+        mean(entropy(s.probs_NK).astype(np.float64)),
+        mean(says_so_N),
+        (ahead_VK.argmax(axis=1) == said_V).astype(np.float64),
+        np.log(n_V),
+        1 / n_V,
+        _logit(margin_N[surest_N]),
+        says_so_N[surest_N],
+    )
+    return np.stack(columns, axis=1)
+
+
+def pooled(scores: ClipScores) -> tuple[Floats, Floats]:
+    """The mean of the student's probabilities over the clips of each video, and their geometric mean; (V, K) each."""
+    probs_NK = scores.probs_NK.astype(np.float64)
+    ahead_VK = _mean_by_video(scores, np.log(np.maximum(probs_NK, _SMALLEST)))
+    ahead_VK = np.exp(ahead_VK - ahead_VK.max(axis=1, keepdims=True))
+    return _mean_by_video(scores, probs_NK), ahead_VK / ahead_VK.sum(axis=1, keepdims=True)
+
+
 @dataclass(frozen=True)
 class Context:
     """A `pipeline.select.scores.InVideo`. Videos have heads of their own where ``number_of`` says so, the first ones
@@ -75,20 +108,20 @@ class Context:
     heads: tuple[ContextHeads, ...]
     number_of: Mapping[str, int] | None = None
 
-    def rights(self, scores: ClipScores) -> tuple[Floats, Floats]:
-        student_N, teacher_N = np.full(len(scores), np.nan), np.full(len(scores), np.nan)
+    def rights(self, scores: ClipScores) -> tuple[Floats, Floats, Floats]:
+        found = tuple(np.full(len(scores), np.nan) for _ in range(3))
         seen_N = ~np.isnan(scores.probs_NK[:, 0])
-        if not seen_N.any():
-            return student_N, teacher_N
-        seen = scores.only(seen_N)
-        x_NX = inputs(seen)
-        number_N = self._number_of_clip(seen)
-        for number, heads in enumerate(self.heads):
-            rows = number_N == number
-            if rows.any():
+        if seen_N.any():
+            seen = scores.only(seen_N)
+            x_NX, of_video_NX = inputs(seen), video_inputs(seen)[seen.video_N]
+            number_N = self._number_of_clip(seen)
+            for number, heads in enumerate(self.heads):
+                rows = number_N == number
                 at = np.flatnonzero(seen_N)[rows]
-                student_N[at], teacher_N[at] = (right(h, x_NX[rows]) for h in (heads.student, heads.teacher))
-        return student_N, teacher_N
+                found[0][at], found[1][at] = (right(h, x_NX[rows]) for h in (heads.student, heads.teacher))
+                found[2][at] = right(heads.video, of_video_NX[rows])
+        student_N, teacher_N, video_N = found
+        return student_N, teacher_N, video_N
 
     def _number_of_clip(self, scores: ClipScores) -> NDArray[np.int64]:
         if self.number_of is None:

@@ -8,11 +8,14 @@ Shapes: N clips, V videos, G groups, X inputs, P terms.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.draws import draws_of, folds
 from pipeline.metrics import enough_labels
-from pipeline.select.context import Context, Floats, bent, inputs, right, spread
+from pipeline.select.context import Context, Floats, bent, inputs, pooled, right, spread, video_inputs
 from pipeline.select.known import Known
 from schemas.arrays import U64, Bools
 from schemas.context import ContextHead, ContextHeads
@@ -35,13 +38,17 @@ class ContextFit:
     With few labels "right" is how sure the teacher is of what each says."""
 
     def __init__(self, known: Known, seed: int = 0) -> None:
-        self._known, self._x_NX = known, inputs(known.scores)
-        self._rights = _rights(known)
-        group_N = known.group_V[known.scores.video_N]
-        self._fold_N = folds(group_N, _FOLDS, seed=seed)
-        self._kept_N = _at_most(group_N, ~np.isnan(self._rights[0]), MOST_CLIPS, seed)
-        self._penalties = tuple(self._penalty(right_N) for right_N in self._rights)
-        self.heads = self._on(self._kept_N)
+        s = known.scores
+        self._ids, first_V = s.ids_V, np.searchsorted(s.video_N, np.arange(s.num_videos))
+        student_N, teacher_N, video_V = _rights(known)
+        x_NX, group_N = inputs(s), known.group_V[s.video_N]
+        self._three = (
+            _Rows.of(x_NX, student_N, group_N, seed),
+            _Rows.of(x_NX, teacher_N, group_N, seed),
+            _Rows.of(video_inputs(s), video_V, known.group_V, seed),
+        )
+        self._fold_V = self._three[0].fold_R[first_V]
+        self.heads = self._heads(None)
 
     def for_others(self) -> Context:
         """For videos that they were not fitted on."""
@@ -49,32 +56,55 @@ class ContextFit:
 
     def for_these(self) -> Context:
         """For the videos that they were fitted on."""
-        s = self._known.scores
-        heads = tuple(self._on(self._kept_N & (self._fold_N != fold)) for fold in range(_FOLDS))
-        first_V = np.searchsorted(s.video_N, np.arange(s.num_videos))
-        return Context(heads, dict(zip(s.ids_V, self._fold_N[first_V].tolist(), strict=True)))
+        heads = tuple(self._heads(fold) for fold in range(_FOLDS))
+        return Context(heads, dict(zip(self._ids, self._fold_V.tolist(), strict=True)))
 
-    def _on(self, rows_N: Bools) -> ContextHeads:
-        """Of some of the clips; where that is none, heads that say the same of every clip."""
-        some = bool(rows_N.any())
-        student, teacher = (
-            _fitted(self._x_NX, right_N, rows_N if some else self._kept_N, penalty if some else _NO_SLOPES)
-            for right_N, penalty in zip(self._rights, self._penalties, strict=True)
-        )
-        return ContextHeads(student=student, teacher=teacher, clips=int(rows_N.sum()))
+    def _heads(self, without: int | None) -> ContextHeads:
+        student, teacher, video = (rows.head(without) for rows in self._three)
+        clips = int(self._three[0].some(without).sum())
+        return ContextHeads(student=student, teacher=teacher, video=video, clips=clips)
 
-    def _penalty(self, right_N: Floats) -> float:
-        """The penalty at which other groups are foretold best; the largest where there are no others."""
-        losses: list[float] = []
-        for penalty in PENALTIES:
-            each = []
-            for fold in range(_FOLDS):
-                fit_N, held_N = self._kept_N & (self._fold_N != fold), self._kept_N & (self._fold_N == fold)
-                if fit_N.any() and held_N.any():
-                    head = _fitted(self._x_NX, right_N, fit_N, penalty)
-                    each.append(_loss(right(head, self._x_NX[held_N]), right_N[held_N]))
-            losses.append(sum(each) if each else -penalty)
-        return PENALTIES[int(np.argmin(losses))]
+
+@dataclass(frozen=True)
+class _Rows:
+    """What one head is fitted on: R clips, or videos."""
+
+    x_RX: Floats
+    right_R: Floats
+    fold_R: NDArray[np.int64]
+    kept_R: Bools
+    penalty: float
+
+    @classmethod
+    def of(cls, x_RX: Floats, right_R: Floats, group_R: U64, seed: int) -> _Rows:
+        """With the penalty at which other groups are foretold best; the largest where there are no others."""
+        kept_R = _at_most(group_R, ~np.isnan(right_R), MOST_CLIPS, seed)
+        rows = cls(x_RX, right_R, folds(group_R, _FOLDS, seed=seed), kept_R, 0.0)
+        tried = [replace(rows, penalty=penalty) for penalty in PENALTIES]
+        losses = [r._loss() for r in tried]
+        return tried[int(np.argmin(losses))] if np.isfinite(losses).all() else tried[-1]
+
+    def some(self, without: int | None) -> Bools:
+        """The rows that count, but for those of a fold."""
+        return self.kept_R if without is None else self.kept_R & (self.fold_R != without)
+
+    def head(self, without: int | None) -> ContextHead:
+        """Fitted on them; where there are none, one that says the same of every row."""
+        rows_R = self.some(without)
+        if not rows_R.any():
+            return _fitted(self.x_RX, self.right_R, self.kept_R, _NO_SLOPES)
+        return _fitted(self.x_RX, self.right_R, rows_R, self.penalty)
+
+    def _loss(self) -> float:
+        """Cross-validated; nan where nothing can be held out."""
+        losses = []
+        for fold in range(_FOLDS):
+            held_R = self.kept_R & (self.fold_R == fold)
+            if held_R.any() and self.some(fold).any():
+                said_M, right_M = right(self.head(fold), self.x_RX[held_R]), self.right_R[held_R]
+                said_M = np.clip(said_M, 1e-6, 1 - 1e-6)
+                losses.append(-(right_M * np.log(said_M) + (1 - right_M) * np.log1p(-said_M)).sum())
+        return float(np.sum(losses)) if losses else float("nan")
 
 
 def _fitted(x_NX: Floats, right_N: Floats, rows_N: Bools, penalty: float) -> ContextHead:
@@ -124,24 +154,21 @@ def _newton(terms_NP: Floats, right_N: Floats, held_P: Floats) -> Floats:
     return weight_P
 
 
-def _loss(said_N: Floats, right_N: Floats) -> float:
-    said_N = np.clip(said_N, 1e-6, 1 - 1e-6)
-    return float(-(right_N * np.log(said_N) + (1 - right_N) * np.log1p(-said_N)).sum())
-
-
-def _rights(known: Known) -> tuple[Floats, Floats]:
-    """Whether each is right, nan where it is not known; (N,) each."""
-    own_N, first_N = known.scores.probs_NK.argmax(axis=1), known.teacher_NK.argmax(axis=1)
+def _rights(known: Known) -> tuple[Floats, Floats, Floats]:
+    """Whether each is right about a clip, (N,) each, and the student about a video, (V,); nan where it is not known."""
+    s, label_V = known.scores, known.label_V
+    own_N, first_N = s.probs_NK.argmax(axis=1), known.teacher_NK.argmax(axis=1)
+    said_V = pooled(s)[0].argmax(axis=1)
     has_N = known.label_N >= 0
     if enough_labels(int(has_N.sum()), len(has_N)):
         student_N, teacher_N = (
-            np.where(has_N, said_N == known.label_N, np.nan) for said_N in (own_N, first_N)
+            np.where(has_N, word_N == known.label_N, np.nan) for word_N in (own_N, first_N)
         )
-        return student_N, teacher_N
-    rows = np.arange(len(has_N))
-    return known.teacher_NK[rows, own_N].astype(np.float64), known.teacher_NK[rows, first_N].astype(
-        np.float64
-    )
+        return student_N, teacher_N, np.where(label_V >= 0, said_V == label_V, np.nan)
+    rows, teacher_NK = np.arange(len(has_N)), known.teacher_NK.astype(np.float64)
+    of_video_N = teacher_NK[rows, said_V[s.video_N]]
+    video_V = np.bincount(s.video_N, of_video_N, s.num_videos) / s.size_V
+    return teacher_NK[rows, own_N], teacher_NK[rows, first_N], video_V
 
 
 def _at_most(group_N: U64, there_N: Bools, most: int, seed: int) -> Bools:

@@ -28,10 +28,10 @@ _OF_AUDITS, _OF_CLIPS = np.uint64(0xA0D1_7000_0000_0001), np.uint64(0xC11B_5000_
 
 
 class InVideo(Protocol):
-    """How likely student and teacher are right about each clip, by what the student says of all that it has seen of the
-    video; nan where it has not looked. See `pipeline.select.context`."""
+    """How likely student and teacher are right about each clip, and the student's word on its video is, by what the
+    student says of all that it has seen of the video; nan where it has not looked. See `pipeline.select.context`."""
 
-    def rights(self, scores: ClipScores) -> tuple[Floats, Floats]: ...
+    def rights(self, scores: ClipScores) -> tuple[Floats, Floats, Floats]: ...
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,9 @@ class ClipScores:
         return replace(self, **kept, video_N=video_N, ids_V=ids_V, hash_V=self.hash_V[there_V])
 
     @cached_property
-    def rights_in_context_N(self) -> tuple[Floats, Floats]:
-        """How likely student and teacher are right, by all that was seen of the video; (N,) each.
+    def rights_in_context_N(self) -> tuple[Floats, Floats, Floats]:
+        """How likely student and teacher are right, and the student's word on the video is, by all that was seen of it;
+        (N,) each.
 
         Raises
         ------
@@ -160,12 +161,13 @@ SCORES: Mapping[str, Callable[[ClipScores], Floats]] = MappingProxyType(
         "confidence-in-context": lambda s: -s.rights_in_context_N[0],
         "gain-in-context": lambda s: s.rights_in_context_N[1] - s.rights_in_context_N[0],
         "teacher-in-context": lambda s: s.rights_in_context_N[1],
+        "video-in-context": lambda s: 1.0 - s.rights_in_context_N[2],
     }
 )
 """How much a clip wants the teacher, (N,): the higher, the sooner. By max-probability, margin and entropy of the
 student, by how likely it is wrong, by how much likelier the teacher is right than it, and by how likely the teacher is
 right: what a learned sampler goes by, which leaves out clips that say nothing. In context: by what the student says of
-the whole video."""
+the whole video; and how likely its word on that is wrong, of which all clips of a video have the same."""
 
 
 def deferral(scores: ClipScores, name: str) -> Floats:

@@ -30,6 +30,7 @@ LEAST: Mapping[str, float] = MappingProxyType(
         "confidence-in-context": -1.0,
         "gain-in-context": 0.0,
         "teacher-in-context": 0.0,
+        "video-in-context": 0.0,
     }
 )
 """Of each score: where there is no doubt."""

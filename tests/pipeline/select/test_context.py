@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.metrics import auroc
-from pipeline.select.context import Context, inputs, merged
+from pipeline.select.context import Context, inputs, merged, pooled
 from pipeline.select.context_fit import PENALTIES, ContextFit
 from pipeline.select.known import Known
 from pipeline.select.scores import SCORES, ClipScores, clip_scores, deferral
@@ -57,6 +57,21 @@ def test_what_a_video_says_tells_wrong_clips_of_other_videos() -> None:
     assert in_context > 0.95 > 0.6 > alone
     foretold = scores.rights_in_context_N[0]
     assert foretold.mean() == pytest.approx(others.student_right_N.mean(), abs=0.03)  # calibrated
+
+
+def test_doubt_about_a_video_is_of_the_video() -> None:
+    known = made_up(400, most_clips=5)
+    other = made_up(400, most_clips=5, seed=9)
+    scores = with_context(other, ContextFit(known).for_others())
+    value_N = deferral(scores, "video-in-context")
+    for v in range(0, 400, 40):
+        assert np.ptp(value_N[scores.video_N == v]) == 0
+    said_V = pooled(scores)[0].argmax(axis=1)
+    wrong_V = said_V != other.label_V
+    first_V = np.searchsorted(scores.video_N, np.arange(400))
+    assert value_N[first_V].mean() == pytest.approx(wrong_V.mean(), abs=0.05)  # calibrated
+    mean_V = np.bincount(scores.video_N, deferral(scores, "margin")) / scores.size_V
+    assert auroc(value_N[first_V], wrong_V) > auroc(mean_V, wrong_V) + 0.02
 
 
 def test_inputs_of_two_videos() -> None:
@@ -118,7 +133,7 @@ def test_what_one_chooses_on_is_not_judged_by_heads_that_learnt_it() -> None:
     label_N[mine_N] = (label_N[mine_N] + 1) % 4
     other = replace(known, label_N=label_N)
     fit, changed = ContextFit(known), ContextFit(other)
-    assert fit._penalties == changed._penalties
+    assert [r.penalty for r in fit._three] == [r.penalty for r in changed._three]
     after = with_context(other, changed.for_these()).rights_in_context_N[0]
     assert np.array_equal(before[mine_N], after[mine_N])
     assert not np.array_equal(before[~mine_N], after[~mine_N])
@@ -139,8 +154,9 @@ def test_a_few_clips_that_are_all_right_make_no_certainty() -> None:
     known = world(4)
     label_N = known.scores.probs_NK.argmax(axis=1)
     right = replace(known, label_N=label_N, teacher_NK=known.scores.probs_NK)
-    student_N, teacher_N = with_context(right, ContextFit(right).for_others()).rights_in_context_N
+    student_N, teacher_N, video_N = with_context(right, ContextFit(right).for_others()).rights_in_context_N
     assert student_N.min() > 0.9 and student_N.max() < 0.999 and teacher_N.max() < 0.999
+    assert video_N.min() > 0.5 and video_N.max() < 0.999  # of four videos
     one = ContextFit(replace(right, group_V=np.zeros(4, np.uint64)))
     assert np.isfinite(with_context(right, one.for_these()).rights_in_context_N[0]).all()
 
@@ -153,7 +169,7 @@ def test_labels_of_one_group_are_no_ground_for_slopes() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.select.context_fit.enough_labels", lambda *_: True)
         fit = ContextFit(few)
-    assert fit._penalties == (PENALTIES[-1], PENALTIES[-1])
+    assert {r.penalty for r in fit._three} == {PENALTIES[-1]}
     for value_N in with_context(few, fit.for_these()).rights_in_context_N:
         mine_N = value_N[one[known.scores.video_N]]
         assert np.ptp(mine_N) < 1e-6  # by heads that saw none of them
@@ -169,13 +185,13 @@ def test_a_group_that_is_too_large_leaves_the_others() -> None:
             patch.setattr("pipeline.select.context_fit.MOST_CLIPS", most)
             for seed in range(6):
                 fit = ContextFit(large, seed)
-                kept = large.group_V[large.scores.video_N][fit._kept_N]
+                kept = large.group_V[large.scores.video_N][fit._three[0].kept_R]
                 assert 7 not in kept and 0 < len(kept) <= most
                 assert len(np.unique(kept)) == (30 if most > 10 else len(np.unique(kept)))
     one = replace(known, group_V=np.zeros(120, np.uint64))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.select.context_fit.MOST_CLIPS", 50)
-        assert ContextFit(one)._kept_N.sum() == 50
+        assert ContextFit(one)._three[0].kept_R.sum() == 50
 
 
 def test_noise_is_not_learnt() -> None:
@@ -183,7 +199,7 @@ def test_noise_is_not_learnt() -> None:
     rng = np.random.default_rng(1)
     label_N = np.where(rng.random(len(known.label_N)) < 0.5, known.scores.probs_NK.argmax(axis=1), 0)
     fit = ContextFit(replace(known, label_N=rng.permutation(label_N)))
-    assert fit._penalties[0] >= PENALTIES[-2]
+    assert fit._three[0].penalty >= PENALTIES[-2]
 
 
 def test_students_of_folds_have_heads_of_their_own() -> None:
