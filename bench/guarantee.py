@@ -114,7 +114,7 @@ def made_up(num_groups: int, alike: float, seed: int) -> Known:
 def table(population: Known, sequences: dict[str, Sequence[PolicySpec]], draws: int) -> list[str]:
     """Lines of results, for each sequence, alpha and number of groups."""
     lines = [
-        f"{'policy':24s} {'alpha':>6s} {'groups':>6s} {'violations':>10s} {'refused':>8s} {'beyond':>7s} {'share':>6s}"
+        f"{'policy':32s} {'alpha':>6s} {'groups':>6s} {'violations':>10s} {'refused':>8s} {'beyond':>7s} {'share':>6s}"
     ]
     num_groups = len(np.unique(population.group_V))
     for name, members in sequences.items():
@@ -134,18 +134,21 @@ def table(population: Known, sequences: dict[str, Sequence[PolicySpec]], draws: 
                     draws=draws,
                 )
                 lines.append(
-                    f"{name:24s} {alpha:6g} {size:6d} {r.violations:6d}/{draws} {r.refused:8d} "
+                    f"{name:32s} {alpha:6g} {size:6d} {r.violations:6d}/{draws} {r.refused:8d} "
                     f"{r.beyond_dense / draws:7.0%} {r.mean_share:6.1%}"
                 )
     return lines
 
 
 def sequences_from(known: Known) -> dict[str, Sequence[PolicySpec]]:
-    """What is tested: thresholds on clips and on videos, by the gain (also in context, where there is such a thing)
-    and by entropy, and parts of videos."""
-    scores = ["gain", "entropy", *(["gain-in-context"] if known.scores.context is not None else [])]
-    bases = bases_of(("clip-threshold", "video-threshold"), scores)
-    bases += [b for b in bases_of(("video-part",), ("margin",)) if b.part == 0.5]
+    """What is tested: thresholds on clips and on videos, by the gain and by entropy (in context too, where there is
+    such a thing), and parts of videos."""
+    in_context = known.scores.context is not None
+    bases = [
+        *bases_of(("clip-threshold",), ["gain", "entropy", *(["gain-in-context"] if in_context else [])]),
+        *bases_of(("video-threshold",), ["gain", "entropy", *(["video-in-context"] if in_context else [])]),
+        *(b for b in bases_of(("video-part",), ("margin",)) if b.part == 0.5),
+    ]
     return {f"{b.kind} {b.score}": sequence_of(b, known) for b in bases}
 
 
