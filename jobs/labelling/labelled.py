@@ -24,6 +24,7 @@ from pipeline.labelled import LabelledVideo, Scored, class_name, class_names
 from pipeline.segments import ClipWord, Segment, segments_of
 from pipeline.select.aggregate import AGGREGATIONS, Answers
 from pipeline.select.decision import Decision
+from pipeline.select.passages import steady, with_videos
 from pipeline.select.policies import passages_in
 from pipeline.store.read import failures, scan
 from pipeline.store.shard_store import ShardStore
@@ -81,19 +82,22 @@ def with_segments(store: ShardStore, videos: Sequence[LabelledVideo]) -> list[La
 
 def passage_words(spec: LabelSpec, rows: pa.Table) -> tuple[pa.Table, Floats]:
     """Rows of whole videos, less those of clips that nobody was asked about, and the probabilities that the passage of
-    each came to, as a video's label would; (N, K)."""
+    each came to, as a video's label would; (N, K). A passage in which one thing follows another is taken by its parts
+    (`pipeline.select.passages.steady`)."""
     answers = answers_in(spec, rows)
     heard_N, decision = answers.heard_N, answers.decision
     if not heard_N.any():
         return rows.slice(0, 0), np.zeros((0, answers.student_NK.shape[1]))
     passages = passages_in(spec.policy, answers.scores.only(heard_N))
-    said = Answers(
-        passages,
-        Decision(decision.student_N[heard_N], decision.teacher_N[heard_N]),
-        answers.student_NK[heard_N],
-        answers.teacher_NK[heard_N],
-    )
-    word_NK = AGGREGATIONS[spec.aggregation](said)[passages.video_N]
+    student_NK, teacher_NK = answers.student_NK[heard_N], answers.teacher_NK[heard_N]
+    student_N, teacher_N = decision.student_N[heard_N], decision.teacher_N[heard_N]
+    if spec.aggregation == "teacher-only":  # where it was asked the student does not count
+        asked_P = np.bincount(passages.video_N, teacher_N, passages.num_videos) > 0
+        student_N = student_N & ~asked_P[passages.video_N]
+    word_NK = np.where(teacher_N[:, None], teacher_NK, np.where(student_N[:, None], student_NK, np.nan))
+    parts = with_videos(passages, steady(passages, word_NK.astype(np.float64)))
+    said = Answers(parts, Decision(student_N, teacher_N), student_NK, teacher_NK)
+    word_NK = AGGREGATIONS[spec.aggregation](said)[parts.video_N]
     return rows.filter(pa.array(heard_N)), word_NK
 
 

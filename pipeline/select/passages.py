@@ -11,11 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.select.decision import Decision, Policy
 from pipeline.select.scores import ClipScores
 from schemas.arrays import I64
 from schemas.clip import US
+
+_CHANGE, _LEAST = 3.0, 0.01
+"""What a change of class costs, in nats (it must make what was said twenty times likelier), and the least probability
+that a word gives: one clip says 4.6 nats at most."""
 
 
 def passages_of(scores: ClipScores, seconds: float, stride: float) -> I64:
@@ -38,11 +43,45 @@ def passages_of(scores: ClipScores, seconds: float, stride: float) -> I64:
 
 def by_passage(scores: ClipScores, seconds: float, stride: float) -> ClipScores:
     """The same clips, with passages for videos; each keeps its video's id."""
-    passage_N = passages_of(scores, seconds, stride)
-    first_P = np.flatnonzero(np.diff(passage_N, prepend=-1))
-    video_P = scores.video_N[first_P]
+    return with_videos(scores, passages_of(scores, seconds, stride))
+
+
+def with_videos(scores: ClipScores, number_N: I64) -> ClipScores:
+    """The same clips, with parts of videos for videos, which are numbered in the order of rows."""
+    video_P = scores.video_N[np.flatnonzero(np.diff(number_N, prepend=-1))]
     ids = tuple(scores.ids_V[v] for v in video_P.tolist())
-    return replace(scores, video_N=passage_N, ids_V=ids, hash_V=scores.hash_V[video_P])
+    return replace(scores, video_N=number_N, ids_V=ids, hash_V=scores.hash_V[video_P])
+
+
+def steady(scores: ClipScores, word_NK: NDArray[np.float64]) -> I64:
+    """The number of each clip's part of its passage, 0 and on in the order of rows; (N,). A passage is cut where what
+    is said of its clips (probabilities; rows of nan say nothing) changes for good: along the likeliest path through the
+    classes, of which each change costs `_CHANGE` (Viterbi). One clip in the midst that says otherwise does not cut
+    it."""
+    log_NK = np.log(np.clip(np.nan_to_num(word_NK, nan=1.0), _LEAST, 1.0))
+    num_classes = log_NK.shape[1]
+    best_K, came_from = np.zeros(num_classes), np.zeros(log_NK.shape, np.int64)
+    top_N = np.zeros(len(scores), np.int64)
+    stay_K = np.arange(num_classes)
+    new_N = np.diff(scores.video_N, prepend=-1) != 0
+    for i, new in enumerate(new_N.tolist()):
+        if new:
+            best_K, came_from[i] = log_NK[i], stay_K
+        else:
+            top = int(best_K.argmax())
+            changes_K = best_K[top] - _CHANGE > best_K
+            came_from[i] = np.where(changes_K, top, stay_K)
+            best_K = np.where(changes_K, best_K[top] - _CHANGE, best_K) + log_NK[i]
+        top_N[i] = best_K.argmax()
+    path_N = np.zeros(len(scores), np.int64)
+    ends_N = np.append(new_N[1:], True)
+    state = 0
+    for i in range(len(scores) - 1, -1, -1):
+        state = int(top_N[i]) if ends_N[i] else state
+        path_N[i] = state
+        state = int(came_from[i, state])
+    changed_N = np.diff(path_N, prepend=-1) != 0
+    return np.asarray(np.cumsum(new_N | changed_N) - 1)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.select.passages import by_passage, passages_of
+from pipeline.select.passages import by_passage, passages_of, steady
 from pipeline.select.policies import bases_of, grid_of, policy_of, score_of
 from pipeline.select.scores import ClipScores, deferral
 from schemas.policy import BY_PASSAGE, PolicySpec
@@ -107,6 +107,57 @@ def test_a_video_without_doubt_hides_no_passage_in_doubt() -> None:
     assert not policy_of(spec).select(film).teacher_N.any()
     by = policy_of(spec.model_copy(update={"passage": 6.0, "stride": 2.0})).select(film)
     assert np.flatnonzero(by.teacher_N).tolist() == [6, 7, 8]
+
+
+def said(words: str, sure: float = 0.97) -> np.ndarray:
+    """Probabilities of four classes; nan at a dot."""
+    probs_NK = np.full((len(words), 4), (1 - sure) / 3)
+    for i, c in enumerate(words):
+        probs_NK[i, "abcd".index(c) if c != "." else 0] = sure
+        if c == ".":
+            probs_NK[i] = np.nan
+    return probs_NK
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("aaaaaaaaaaaa", [12]),
+        ("aaaaaabbbbbb", [6, 6]),
+        ("aaaaabaaaaaa", [12]),
+        ("aaaaabbaaaaa", [5, 2, 5]),
+        ("aa..bbb..ccc", [2, 5, 5]),
+        ("............", [12]),
+        ("...a....b.bb", [4, 8]),
+    ],
+)
+def test_a_passage_is_cut_where_one_thing_follows_another(words: str, parts: list[int]) -> None:
+    scores = long_videos()
+    long = int(np.flatnonzero(scores.size_V >= 12)[0])
+    film = only(scores, [(long, c) for c in range(12)])
+    found = np.bincount(steady(film, said(words))).tolist()
+    if "." not in words.strip("."):
+        assert found == parts
+    # Where nothing was said a cut may lie anywhere between what was.
+    assert len(found) == len(parts)
+    heard = [i for i, c in enumerate(words) if c != "."]
+    part_N, wanted_N = steady(film, said(words)), np.repeat(np.arange(len(parts)), parts)
+    assert part_N[heard].tolist() == wanted_N[heard].tolist()
+    unsure = steady(film, said(words, 0.3))
+    assert np.bincount(unsure).tolist() == [12]
+
+
+def test_passages_are_cut_each_by_itself() -> None:
+    scores = long_videos()
+    passages = by_passage(scores, 6.0, 2.0)
+    rng = np.random.default_rng(0)
+    word_NK = rng.dirichlet(np.full(4, 0.1), len(scores))
+    part_N = steady(passages, word_NK)
+    assert (np.diff(part_N) >= (np.diff(passages.video_N) > 0)).all()
+    for p in range(passages.num_videos):
+        mine = passages.video_N == p
+        alone = steady(passages.only(mine), word_NK[mine])
+        assert (part_N[mine] - part_N[mine][0]).tolist() == alone.tolist()
 
 
 def test_what_fingerprints_are_made_of_is_as_it_was() -> None:
