@@ -33,12 +33,13 @@ from jobs.teach import TeachOptions, teach
 from pipeline.distill.snapshot_words import group_hashes
 from pipeline.models.memory import keep_freed_memory
 from pipeline.store.read import read
-from schemas.clip import ClipSpec
+from pipeline.store.shard_store import ShardStore
+from schemas.clip import US, ClipSpec
 from schemas.cluster import RayOptions
 from schemas.errors import SettingsError
 from schemas.frames import KeepSpec
 from schemas.model import InputSpec, ModelRef
-from schemas.policy import ScoreName, Wish
+from schemas.policy import CostFlags, ScoreName, Wish
 from schemas.student import TrainSpec
 from schemas.targets import TargetSpec, ViewSpec
 
@@ -159,7 +160,7 @@ def selective(out: Path, seeds: tuple[int, ...]) -> None:
     )
     for entry, cost in [*((e, 1.0) for e in alone), *product(tried, COSTS)]:
         name = f"{entry.name}-{cost:g}"
-        found = [_over_folds(folds, entry, cost, name) for folds in students]
+        found = [_over_folds(folds, entry, cost, name, costs_in(out)) for folds in students]
         if any(f is None for f in found):
             print(f"{entry.name:16s} {cost:8.0%} nothing of it costs so little in some fold")
             continue
@@ -179,12 +180,27 @@ def selective(out: Path, seeds: tuple[int, ...]) -> None:
     print(f"{videos} videos in {groups} groups, {of_seeds[0].clips / videos:.1f} clips a video")
 
 
-def _over_folds(folds: list[str], entry: Entry, cost: float, name: str) -> Applied | None:
+def costs_in(out: Path) -> CostFlags:
+    """What the features took, where targets were made of them and say nothing of it; else what the targets say."""
+    stores = list((out / "features").glob("features-*"))
+    if not stores:
+        return CostFlags()
+    rows = read(ShardStore.open(str(stores[0])), ["start_us", "end_us", "decode_ms", "teacher_ms"])
+    seconds = (rows["end_us"].to_numpy() - rows["start_us"].to_numpy()).sum() / US
+    decode_s, teacher_s = (
+        rows[n].to_numpy().astype(np.float64).sum() / 1e3 for n in ("decode_ms", "teacher_ms")
+    )
+    return CostFlags(open=0.0, decode=decode_s / seconds, teacher=teacher_s / len(rows))
+
+
+def _over_folds(folds: list[str], entry: Entry, cost: float, name: str, costs: CostFlags) -> Applied | None:
     """One policy on all videos, each by the student that did not see it; None where a fold has no member of it."""
     parts = []
     for url in folds:
         try:
-            calibrate(url, Wish(max_cost=cost), CalibrateOptions(entry.kinds, entry.scores, name=name))
+            calibrate(
+                url, Wish(max_cost=cost), CalibrateOptions(entry.kinds, entry.scores, name=name, costs=costs)
+            )
         except SettingsError:
             return None
         parts.append(applied(url, name))

@@ -18,6 +18,7 @@ from pipeline.store.read import scan
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.answering import as_kept
 from schemas.clip import US
+from schemas.errors import SettingsError
 from schemas.frames import FrameSpec
 from schemas.policy import CostFlags, CostSpec
 
@@ -31,11 +32,15 @@ def costs_of(given: CostFlags, student: StudentFolder, targets: ShardStore) -> C
     Raises
     ------
     SettingsError, ModelError
-        If the student's program is wanted and cannot be run here.
+        If nothing is known of what the dense teacher costs, or the student's program is wanted and cannot be run here.
     """
     said = given.model_dump(exclude_none=True)
     if not {"open", "decode", "teacher"} <= said.keys():
         said = {**_of_targets(targets), **said}
+    if not (said["open"] or said["decode"] or said["teacher"]):
+        raise SettingsError(
+            f"{targets.url} says nothing of what decoding and the teacher took: give --costs.decode and --costs.teacher"
+        )
     if "student" not in said:
         said["student"] = student_seconds(student)
     return CostSpec(**said)

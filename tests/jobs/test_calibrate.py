@@ -270,6 +270,14 @@ def test_videos_that_the_teacher_learnt_from_are_left_out(tmp_path: Path) -> Non
     assert after.left_out["the teacher learnt from its group"] > 0
 
 
+def test_costs_of_nothing_are_refused(made: tuple[str, ShardStore]) -> None:
+    nothing = CostFlags(open=0.0, decode=0.0, teacher=0.0, student=0.001)
+    with pytest.raises(SettingsError, match=r"says nothing of what .* took: give --costs.decode"):
+        calibrate(made[0], Wish(max_cost=0.5), CalibrateOptions(costs=nothing))
+    some = CostFlags(open=0.0, decode=0.0, teacher=0.01, student=0.001)
+    assert calibrate(made[0], Wish(max_cost=0.5), CalibrateOptions(costs=some)).document.expected.ratio <= 0.5
+
+
 def test_groups_that_are_partly_in_train_are_left_out(tmp_path: Path) -> None:
     # 5 and 14 are certified on, 1 was for the heads, 0 is of val, 3 of test.
     student, _ = make_judged(tmp_path, 640, strays=(5, 14, 1, 0, 3))
