@@ -164,8 +164,9 @@ def pool(student_url: str, draws: int) -> None:
     targets = targets_of(student)
     calibration = judged(student, "calibration", targets)
     temperature = temperatures(student, calibration)[0]
-    fit = ContextFit(to_choose_on(student, calibration, targets).tempered(temperature).known())
-    chosen_on = to_choose_on(student, calibration, targets).tempered(temperature).known(fit.for_these())
+    choosing = to_choose_on(student, calibration, targets).tempered(temperature)
+    fit = ContextFit(choosing.known())
+    chosen_on = choosing.known(fit.for_these())
     unseen = judged(student, "test", targets).and_(calibration.where(~calibration.fitted_N))
     print_table(unseen.tempered(temperature).known(fit.for_others()), chosen_on, draws)
 

@@ -325,14 +325,19 @@ def applied(student_url: str, policy: str) -> Applied:
     )
 
 
+def over_students(found: Sequence[Applied]) -> tuple[Outcomes, float]:
+    """The mean over students of the same videos, and of the part of the dense cost."""
+    mean = (np.mean([getattr(a, n) for a in found], axis=0) for n in ("right_V", "dense_V", "agrees_V"))
+    share, ratio = (float(np.mean([getattr(a, n) for a in found])) for n in ("share", "ratio"))
+    return Outcomes(*mean, found[0].group_V, share, len(found)), ratio
+
+
 def simulated(students: Sequence[str], policy: str) -> tuple[Outcomes, float] | None:
     """What a policy comes to on the same test videos by the students that have it, and its part of the dense cost."""
     found = [applied(s, policy) for s in students if (Path(s) / "policies" / f"{policy}.json").exists()]
     if not found:
         return None
-    mean = (np.mean([getattr(a, n) for a in found], axis=0) for n in ("right_V", "dense_V", "agrees_V"))
-    share, ratio = (float(np.mean([getattr(a, n) for a in found])) for n in ("share", "ratio"))
-    return Outcomes(*mean, found[0].group_V, share, len(found)), ratio
+    return over_students(found)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import numpy as np
 from bench.distill import ARMS, say, told
 from bench.distill_arms.compare import held, paired, summary
 from bench.distill_arms.probe import nested_logits, write_targets
-from bench.selective import Applied, Entry, Outcomes, applied
+from bench.selective import Applied, Entry, applied, over_students
 from jobs.calibrate import CalibrateOptions, calibrate
 from jobs.distill import DistilOptions, distil
 from jobs.frames import keep_frames
@@ -165,15 +165,11 @@ def selective(out: Path, seeds: tuple[int, ...]) -> None:
             print(f"{entry.name:16s} {cost:8.0%} nothing of it costs so little in some fold")
             continue
         of_seeds = [f for f in found if f is not None]
-        means = (
-            np.mean([getattr(f, n) for f in of_seeds], axis=0) for n in ("right_V", "dense_V", "agrees_V")
-        )
-        share, ratio = (float(np.mean([getattr(f, n) for f in of_seeds])) for n in ("share", "ratio"))
-        o = Outcomes(*means, of_seeds[0].group_V, share, len(of_seeds))
+        o, ratio = over_students(of_seeds)
         value, low, high = o.gain
         print(
             f"{entry.name:16s} {cost:8.0%} {o.right_V.mean():8.4f} {value:+9.4f} [{low:+.4f}, {high:+.4f}] "
-            f"{share:8.1%} {ratio:6.1%}",
+            f"{o.share:8.1%} {ratio:6.1%}",
             flush=True,
         )
     videos, groups = len(o.right_V), len(np.unique(o.group_V))

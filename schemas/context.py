@@ -37,3 +37,12 @@ class ContextHeads(Spec):
     clips: int
     """Clips that they were fitted on."""
     epoch: int = CONTEXT_EPOCH
+
+    @model_validator(mode="after")
+    def _of_these_inputs(self) -> ContextHeads:
+        if self.epoch != CONTEXT_EPOCH:
+            raise ValueError(
+                f"heads in context of epoch {self.epoch} go by other inputs than today's ({CONTEXT_EPOCH}): "
+                "calibrate anew"
+            )
+        return self

@@ -13,7 +13,7 @@ from pipeline.select.context_fit import PENALTIES, ContextFit
 from pipeline.select.known import Known
 from pipeline.select.scores import SCORES, ClipScores, clip_scores, deferral
 from pipeline.uncertainty import softmax
-from schemas.context import ContextHead
+from schemas.context import ContextHead, ContextHeads
 from tests.pipeline.select.made_up import made_up, part_of, video_id
 
 US = 1_000_000
@@ -211,6 +211,13 @@ def test_students_of_folds_have_heads_of_their_own() -> None:
         part, _ = part_of(first.scores, list(videos))
         mine, other = (deferral(replace(part, context=c), "teacher-in-context") for c in (both, context))
         assert np.array_equal(mine, other)
+
+
+def test_heads_of_other_inputs_are_refused() -> None:
+    heads = ContextFit(made_up(10)).heads
+    assert ContextHeads.model_validate_json(heads.model_dump_json()) == heads
+    with pytest.raises(ValueError, match="calibrate anew"):
+        ContextHeads(**{**heads.model_dump(), "epoch": heads.epoch + 1})
 
 
 def test_refused() -> None:
