@@ -35,15 +35,13 @@ from jobs.distill import DistilOptions, distil
 from jobs.label import LabelOptions, LabelReport, label
 from jobs.labelling.inputs import read_policy
 from jobs.runners import runner_for
+from jobs.selecting.applied import applied as of_student
 from jobs.selecting.costs import covered_us
-from jobs.selecting.judged import judged, open_student, targets_of
+from jobs.selecting.judged import open_student, targets_of
 from jobs.simulate import SimulateOptions, simulate
 from jobs.teach import TeachOptions, teach
 from pipeline import metrics
 from pipeline.demo.motion import MIRROR_X
-from pipeline.select.context import Context
-from pipeline.select.policies import policy_of
-from pipeline.select.simulate import Simulation
 from pipeline.store.read import scan
 from schemas.clip import US
 from schemas.cluster import RayOptions
@@ -225,11 +223,11 @@ def run(
 
 
 def record_of(entry: str, report: LabelReport) -> dict[str, Any]:
-    """Seconds by what they were spent on, over the passes of a run."""
+    """Seconds by what they were spent on, over the passes of a run: of all shards, whichever run they are of."""
     passes = [report] if report.scores is None else [report.scores, report]
     stages: dict[str, float] = {}
-    for each in passes:
-        for name, seconds in each.summary.seconds_by_stage.items():
+    for footer in (footer for each in passes for footer in each.store.footers()):
+        for name, seconds in footer.seconds.items():
             stages[name] = stages.get(name, 0.0) + seconds
     spent = {
         "decode": stages.get("decode", 0.0),
@@ -306,22 +304,16 @@ class Applied:
 def applied(student_url: str, policy: str) -> Applied:
     """What a policy comes to on the test split; no model is run."""
     student = open_student(student_url)
-    document = read_policy(student, policy)
-    on = judged(student, "test", targets_of(student)).tempered(
-        document.student_temperature, document.teacher_temperature
-    )
-    context = None if document.context is None else Context((document.context,))
-    sim = Simulation(on.known(context), document.costs, num_draws=2)
-    decision = policy_of(document.policy).select(sim.known.scores)
-    said_V = sim.labels(decision, document.aggregation)
+    found = of_student(student, read_policy(student, policy), targets_of(student), num_draws=2)
+    sim = found.sim
     return Applied(
-        np.asarray(said_V == sim.label_V, np.float64),
+        np.asarray(found.said_V == sim.label_V, np.float64),
         np.asarray(sim.reference_V == sim.label_V, np.float64),
-        np.asarray(said_V == sim.reference_V, np.float64),
+        np.asarray(found.said_V == sim.reference_V, np.float64),
         sim.known.group_V,
-        float(decision.teacher_N.mean()),
-        sim.outcome(decision, document.aggregation).ratio,
-        len(on),
+        found.outcome.share,
+        found.outcome.ratio,
+        len(found.judged),
     )
 
 

@@ -30,7 +30,7 @@ from jobs.distill import DistilOptions, distil
 from jobs.frames import keep_frames
 from jobs.runners import runner_for
 from jobs.teach import TeachOptions, teach
-from pipeline.distill.snapshot_words import group_hashes
+from pipeline.known import group_hashes
 from pipeline.models.memory import keep_freed_memory
 from pipeline.store.read import read
 from pipeline.store.shard_store import ShardStore

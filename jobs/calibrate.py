@@ -17,6 +17,7 @@ from typing import Any, get_args
 from uuid import uuid4
 
 import numpy as np
+from pydantic import ValidationError
 
 from jobs.selecting.costs import costs_of
 from jobs.selecting.judged import StudentFolder, judged, open_student, targets_of, temperatures, to_choose_on
@@ -77,6 +78,17 @@ class CalibrateOptions:
     targets: str | None = None
     costs: CostFlags = field(default_factory=CostFlags)
     seed: int = 0
+    overwrite: bool = False
+
+    def tried(self) -> dict[str, Any]:
+        """What tells one calibration from another, beside its wish."""
+        return {
+            "kinds": list(self.kinds),
+            "scores": list(self.scores),
+            "aggregation": self.aggregation,
+            "passage": self.passage,
+            "seed": self.seed,
+        }
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,8 @@ def calibrate(
     Raises
     ------
     SettingsError
-        If there are no held-out videos, no policy meets the wish, or there are too few groups for a guarantee.
+        If there are no held-out videos, no policy meets the wish, there are too few groups for a guarantee, or a policy
+        of that name was calibrated for something else and is not to be overwritten.
     """
     name = options.name or _name_of(wish)
     if not _NAME.fullmatch(name):
@@ -107,6 +120,8 @@ def calibrate(
             f"{name!r} cannot be a policy's name: letters, digits, dots and dashes are wanted"
         )
     student = open_student(student_url)
+    if not options.overwrite:
+        _check_name(student, name, wish, options)
     targets = targets_of(student, options.targets)
     calibration = judged(student, "calibration", targets)
     temps = temperatures(student, calibration)
@@ -143,6 +158,7 @@ def calibrate(
         teacher_temperature=temps[1],
         context=fit.heads if fit is not None and chosen.spec.in_context else None,
         wish=wish,
+        tried=options.tried(),
         costs=costs,
         expected=_expected(sim, chosen.outcome),
         certificate=certificate,
@@ -152,6 +168,23 @@ def calibrate(
     rel = f"{FOLDER}/{name}.json"
     student.files.put_over(rel, document.model_dump_json(indent=1).encode())
     return CalibrateReport(f"{student.url}/{rel}", document, chosen.outcome)
+
+
+def _check_name(student: StudentFolder, name: str, wish: Wish, options: CalibrateOptions) -> None:
+    """The same calibration may be made again; another one does not take its place unasked."""
+    try:
+        there = PolicyDocument.model_validate_json(student.files.read(f"{FOLDER}/{name}.json"))
+    except FileNotFoundError:
+        return
+    except ValidationError as e:
+        raise SettingsError(
+            f"{student.url}/{FOLDER}/{name}.json is no policy: --overwrite replaces it"
+        ) from e
+    if there.wish != wish or there.tried not in (None, options.tried()):
+        raise SettingsError(
+            f"{student.url} has a policy {name!r} already, calibrated for another wish or among others: give this one "
+            "a --name, or --overwrite that one"
+        )
 
 
 def _stride(targets: ShardStore, passage: float | None) -> float | None:

@@ -43,6 +43,10 @@ COMMANDS = {
     "simulate": ("jobs.commands.select:simulate", "What every policy would have cost and got right."),
     "label": ("jobs.commands.label:label", "Label videos by student and teacher, as a policy says."),
     "export": ("jobs.commands.export:export", "Turn labels into CSV, label tools' formats or subtitles."),
+    "report": (
+        "jobs.commands.report:report",
+        "One page of what labels cost, saved and lost, and what to look at.",
+    ),
     "status": ("jobs.commands.stores:status", "What a store holds and what is pending."),
     "failures": ("jobs.commands.stores:failures", "List the videos that could not be read, or only in part."),
     "retry": ("jobs.commands.stores:retry", "Plan failed videos anew; the next run computes them."),

@@ -36,6 +36,7 @@ from pipeline.models.teacher import pick_device
 from pipeline.models.weights import cache_folder, state_digest
 from pipeline.store.document import library_versions, now
 from pipeline.store.files import StoreFiles
+from pipeline.uris import without_secrets
 from schemas.errors import RetryableError
 from schemas.student import TrainSpec
 
@@ -187,11 +188,11 @@ def _train(
 
 def _about(given: Inputs, spec: TrainSpec, snapshot: Snapshot, made: _Made) -> dict[str, Any]:
     """``student.json``, but for its fingerprint."""
-    frames = given.frames
+    frames, student = given.frames, given.student
     return {
         "snapshot": snapshot.digest,
-        "train": spec.model_dump(mode="json"),
-        "student": given.student.model_dump(mode="json"),
+        "train": {**spec.model_dump(mode="json"), "student_weights": without_secrets(spec.student_weights)},
+        "student": {**student.model_dump(mode="json"), "weights": without_secrets(student.weights)},
         "targets": [{"url": s.url, "fingerprint": s.document.fingerprint} for s in given.targets],
         "frames": {
             "url": frames.url,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs.commands.console import duration, size
 from jobs.frames import most_bytes
 from jobs.index import sample_entries
+from jobs.words import duration, size
 from pipeline.manifest import read_entries
 from pipeline.models.resolve import resolve_targets
 from pipeline.plan import auto_shard_clips

@@ -13,16 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from jobs.labelling.finished import open_finished
 from jobs.labelling.labelled import class_names_of, labelled_videos, with_segments
 from jobs.labelling.output import write_files
 from pipeline.exports.document import Export, Row
 from pipeline.exports.formats import FORMATS, Format
-from pipeline.exports.uris import Prefix, parse_prefix, rewritten, without_secrets
+from pipeline.exports.uris import Prefix, parse_prefix, rewritten
 from pipeline.labelled import LabelledVideo
 from pipeline.review import KINDS, in_order
-from pipeline.store.kinds import LABELS
-from pipeline.store.shard_store import ShardStore
-from pipeline.store.verify import StoreCounts, count
+from pipeline.uris import without_secrets
 from schemas.errors import SettingsError
 from schemas.export import OrderName
 
@@ -81,8 +80,7 @@ def export(labels: str, format_name: str, out: str, options: ExportOptions = Exp
         raise SettingsError(f"there is no format {format_name!r}: {', '.join(FORMATS)}")
     chosen = FORMATS[format_name]
     prefixes = [parse_prefix(text) for text in options.uri_prefixes]
-    store = _open_labels(labels)
-    pending = _pending_clips(store, count(store), options)
+    store, pending = open_finished(labels, unfinished=options.unfinished, what="export")
     known = labelled_videos(store)
     videos = [v for v in known if v.readable or not chosen.readable_only]
     ordered = in_order(_shown(videos, prefixes, chosen, format_name), options.order)
@@ -109,28 +107,6 @@ def export(labels: str, format_name: str, out: str, options: ExportOptions = Exp
         more=len(ordered) - len(first),
         pending_clips=pending,
     )
-
-
-def _open_labels(url: str) -> ShardStore:
-    store = ShardStore.open(url)
-    if store.kind.name != LABELS.name:
-        raise SettingsError(
-            f"{store.url} is a store of {store.kind.name}: one of {LABELS.name}, made by `locum label`, is wanted"
-        )
-    return store
-
-
-def _pending_clips(store: ShardStore, counts: StoreCounts, options: ExportOptions) -> int:
-    """How many clips are pending. Raises SettingsError where some are and that was not allowed."""
-    pending = counts.planned - counts.rows - counts.quarantined_rows - counts.tombstoned_rows
-    if not counts.planned:
-        raise SettingsError(f"{store.url} holds no videos yet: run `locum label`")
-    if not counts.complete and not options.unfinished:
-        raise SettingsError(
-            f"{store.url} is not finished: {pending} of {counts.planned} clips, in {counts.pending_shards} shards, are "
-            "pending. Run the same `locum label` again, or export what is there with --unfinished"
-        )
-    return pending
 
 
 def _shown(

@@ -25,6 +25,7 @@ from pipeline.store.kinds import VIDEOS
 from pipeline.store.read import failures, read, write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.probe import ProbeTask
+from pipeline.uris import without_secrets
 from pipeline.video.frame_source import LocalFrameSource
 from schemas.arrays import U64, Bools
 from schemas.errors import RetryableError, SettingsError
@@ -35,6 +36,7 @@ PROBE_EPOCH = 1
 """Raised by hand when probing or identity changes what it says of the same file."""
 
 _BATCH_ROWS = 1 << 16
+_TRIES = 8
 _SAID = ("start_us", "end_us", "label", "split", "group")
 
 
@@ -108,7 +110,7 @@ def sample_entries(entries: pa.Table, limit: int | None) -> pa.Table:
 
 def add_entries(store: ShardStore, entries: pa.Table, source: str) -> int:
     """Plan entries of which the index does not have the newest word; number of items to probe."""
-    for _ in range(8):
+    for _ in range(_TRIES):
         seen = _seen(store)
         ids = item_ids(entries)
         keys_N, said_N = _keys_and_words(entries, ids)
@@ -121,24 +123,32 @@ def add_entries(store: ShardStore, entries: pa.Table, source: str) -> int:
         fresh = entries if all_fresh else entries.take(pa.array(rows))
         fresh_ids = (ids if all_fresh else ids.take(pa.array(rows))).combine_chunks()
         work = seen.lacks(ids_of(fresh_ids))
-        if store.add_plan(_plan_rows(fresh, fresh_ids, work, "auto"), notes={"source": source}) is not None:
+        if (
+            store.add_plan(
+                _plan_rows(fresh, fresh_ids, work, "auto"), notes={"source": without_secrets(source)}
+            )
+            is not None
+        ):
             return int(work.sum())
     raise RetryableError(f"{store.url}: other processes keep adding generations; run again")
 
 
 def add_full_hashes(store: ShardStore) -> int:
     """Plan the full hash of files that share a sampled id with another that is still there; number of them."""
-    collisions, rows, full, there = _collisions(store, read(store, ["item_id", "file_id", "id_method"]))
-    wanted = items_to_hash(collisions, full, there)
-    work = [row for row in rows if row["item_id"] in set(wanted)]
-    ids = pa.array([_full_item(row) for row in work], pa.string())
-    needed = _seen(store).lacks(ids_of(ids))
-    if not needed.any():
-        return 0
-    table = pa.Table.from_pylist(work, ENTRIES_SCHEMA).filter(pa.array(needed))
-    ids = ids.filter(pa.array(needed))
-    store.add_plan(_plan_rows(table, ids, np.ones(len(ids), np.bool_), "full"), notes={"full_hashes": True})
-    return len(ids)
+    for _ in range(_TRIES):
+        collisions, rows, full, there = _collisions(store, read(store, ["item_id", "file_id", "id_method"]))
+        wanted = set(items_to_hash(collisions, full, there))
+        work = [row for row in rows if row["item_id"] in wanted]
+        ids = pa.array([_full_item(row) for row in work], pa.string())
+        needed = _seen(store).lacks(ids_of(ids))
+        if not needed.any():
+            return 0
+        table = pa.Table.from_pylist(work, ENTRIES_SCHEMA).filter(pa.array(needed))
+        ids = ids.filter(pa.array(needed))
+        planned = _plan_rows(table, ids, np.ones(len(ids), np.bool_), "full")
+        if store.add_plan(planned, notes={"full_hashes": True}) is not None:
+            return len(ids)
+    raise RetryableError(f"{store.url}: other processes keep adding generations; run again")
 
 
 def catalog(store: ShardStore, entries: pa.Table) -> pa.Table:

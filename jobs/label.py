@@ -27,8 +27,8 @@ from jobs.labelling.inputs import label_spec, open_labels, read_policy
 from jobs.labelling.replay import replay
 from jobs.labelling.video_labels import VideoLabels, video_labels, write_video_labels
 from jobs.planning import add_videos
-from jobs.selecting.judged import open_student, targets_of
-from jobs.teach import begun_with, without_secrets
+from jobs.selecting.judged import learnt_from, open_student, targets_of
+from jobs.teach import begun_with
 from pipeline.local_runner import LocalRunner
 from pipeline.replan import NextGeneration
 from pipeline.runner import OnProgress, Runner, RunSettings, RunSummary
@@ -42,6 +42,7 @@ from pipeline.tasks.answering import STUDENT_BATCH
 from pipeline.tasks.decoding_probe import NUM_VIDEOS, Decodings, probe_decodings
 from pipeline.tasks.label import TEACHER_BATCH, LabelTask
 from pipeline.tasks.replay import Replayed
+from pipeline.uris import without_secrets
 from pipeline.video.backends import decoder_for
 from pipeline.video.frame_source import LocalFrameSource
 from schemas.errors import RetryableError
@@ -168,7 +169,8 @@ def label(
     )
     videos = catalog(indexed.store, indexed.entries)
     runner = runner or LocalRunner(lambda: LocalFrameSource(max_attempts=options.max_attempts))
-    passes = _Passes(source, indexed, options, runner, on_progress, started)
+    learnt = learnt_from(student, targets_of(student, options.targets))
+    passes = _Passes(source, indexed, options, runner, on_progress, started, learnt)
     if not policy_of(spec.policy).couples_videos:
         again = None
         if document.certificate is not None:
@@ -197,6 +199,7 @@ class _Passes:
     runner: Runner
     on_progress: OnProgress | None
     started: float
+    learnt: pa.Array
 
     def run(
         self,
@@ -229,7 +232,7 @@ class _Passes:
         summary = self.runner.run(task, store, settings, self.on_progress)
         if summary.shards or summary.lost_races:
             write_quarantine(store)
-        labels = write_video_labels(store, video_labels(store, document.costs))
+        labels = write_video_labels(store, video_labels(store, document.costs, self.learnt))
         found = audit(store, labels.table, document, options.max_disagreement)
         return LabelReport(
             store, document, self.indexed, added, summary, count(store), labels, decodings, found

@@ -11,7 +11,6 @@ import logging
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from jobs.frames import FramesOptions, FramesReport, beside, keep_frames
 from jobs.index import IndexReport, catalog, index
@@ -25,6 +24,7 @@ from pipeline.store.read import write_quarantine
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import StoreCounts, count
 from pipeline.tasks.teach import DEFAULT_BATCH, TeachTask
+from pipeline.uris import without_secrets
 from pipeline.video.backends import decoder_for
 from pipeline.video.frame_source import LocalFrameSource
 from schemas.errors import RetryableError, SpecMismatchError
@@ -205,11 +205,3 @@ def open_targets(out: str, name: str, spec: TargetSpec) -> ShardStore:
     if any(there.get(word) != value for word, value in said.items()):
         store.reword({**store.document.spec, "teacher": {**there, **said}})
     return store
-
-
-def without_secrets(url: str | None) -> str | None:
-    """A URL less its user, password and query (signatures); the SHA-256 says which weights were meant."""
-    if url is None or "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -153,6 +153,13 @@ def hash_text(column: pa.Array) -> U64:
     return np.asarray(table[encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)])
 
 
+def group_hashes(table: pa.Table) -> U64:
+    """A hash of each row's group, or of its file where it has none: segments of one film stay together. (N,)"""
+    named = pc.binary_join_element_wise("group", table["group"], ":")
+    alone = pc.binary_join_element_wise("file", table["file_id"], ":")
+    return hash_text(pc.coalesce(named, alone).combine_chunks())
+
+
 def _planned(plans: Sequence[PlanFile], columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Plan rows in batches, each with the number of its first row."""
     start = 0

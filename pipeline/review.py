@@ -18,7 +18,7 @@ It goes by what was said, not by what is right: a video on which all agree can b
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -30,6 +30,19 @@ Kind = Literal[
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """In the order in which they should be looked at."""
+
+WORDS: Mapping[str, str] = {
+    "audit": "the audit says otherwise",
+    "models": "student and teacher disagree",
+    "manifest": "the manifest says otherwise",
+    "unlabelled": "without a label",
+    "damaged": "damaged",
+    "close": "a close call",
+    "unsure": "unsure",
+    "sure": "nothing speaks against it",
+    "unreadable": "unreadable",
+}
+"""A kind in words."""
 
 CLOSE_MARGIN = 0.2
 LOW_PROBABILITY = 0.5

@@ -65,6 +65,17 @@ class CostFlags(Spec):
     """Price of an hour of the teacher's device."""
 
 
+class PriceFlags(Spec):
+    """What an hour of each device costs, in whatever currency."""
+
+    decode: float = Field(0.0, ge=0)
+    """Of decoding."""
+    student: float = Field(0.0, ge=0)
+    """Of the student's device."""
+    teacher: float = Field(0.0, ge=0)
+    """Of the teacher's device."""
+
+
 PolicyKind = Literal[
     "student-alone",
     "dense",
@@ -279,6 +290,8 @@ class PolicyDocument(Spec):
     context: ContextHeads | None = None
     """What a score in context comes from, where the policy goes by one."""
     wish: Wish
+    tried: dict[str, Any] | None = None
+    """Kinds, scores, aggregation, passage and seed that it was chosen among or with."""
     costs: CostSpec
     expected: Expected
     certificate: Certificate | None = None

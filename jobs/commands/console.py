@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from jobs.words import duration
 from pipeline.runner import OnProgress, Progress
 
 _LOG_SECONDS = 10.0
@@ -92,25 +93,6 @@ def _bar() -> Iterator[Display]:
 
     with Bar(*columns, console=Console(stderr=True)) as bar:
         yield Bars()
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person would say them: ``8 s``, ``3 min 20 s``, ``5 h 10 min``."""
-    s = round(seconds)
-    if s < 60:
-        return f"{s} s"
-    if s < 3600:
-        return f"{s // 60} min {s % 60} s"
-    return f"{s // 3600} h {s % 3600 // 60} min"
-
-
-def size(num_bytes: float) -> str:
-    """Bytes as a person would say them, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if num_bytes < 1000 or unit == "TB":
-            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= 1000
-    raise AssertionError("unreachable")
 
 
 def emit(body: dict[str, Any], *, as_json: bool, text: str) -> None:

@@ -70,7 +70,7 @@ def demo(
 
 
 def _text(report: DemoReport) -> str:
-    from jobs.commands.console import duration, size
+    from jobs.words import duration, size
 
     counts, run = report.teach.counts, report.teach.summary
     files = Counter(Path(v.uri).suffix for v in report.videos)

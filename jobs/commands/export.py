@@ -65,22 +65,11 @@ def export(
     return EXIT_OK
 
 
-_WORDS = {
-    "audit": "the audit says otherwise",
-    "models": "student and teacher disagree",
-    "manifest": "the manifest says otherwise",
-    "unlabelled": "without a label",
-    "damaged": "damaged",
-    "close": "a close call",
-    "unsure": "unsure",
-    "sure": "nothing speaks against it",
-    "unreadable": "unreadable",
-}
-
-
 def _text(report: ExportReport) -> str:
+    from pipeline.review import WORDS
+
     lines = [f"{report.videos} videos exported as {report.format}"]
-    lines += [f"  {number:6d}  {_WORDS[kind]}" for kind, number in report.kinds.items()]
+    lines += [f"  {number:6d}  {WORDS[kind]}" for kind, number in report.kinds.items()]
     if report.more:
         lines.append(f"{report.more} more videos are beyond --limit")
     if report.left_out:

@@ -166,10 +166,13 @@ def label(
 
 
 def _text(body: dict[str, Any]) -> str:
-    from jobs.commands.console import duration
+    from jobs.words import duration
 
     run, found = body["this_run"], body["labelled"]
     unasked = f"nobody about {found['clips'] - found['asked']}; " if found["asked"] < found["clips"] else ""
+    learnt = ""
+    if number := found["labelled_videos_learnt_from"]:
+        learnt = f" ({number} more with a label do not count: student, teacher or policy were made from them)"
     lines = [
         f"{body['videos']} videos, {body['planned']} clips planned: {body['rows']} labelled, "
         f"{body['quarantined_rows']} quarantined ({body['quarantined_videos']} videos damaged or unreadable)"
@@ -182,12 +185,16 @@ def _text(body: dict[str, Any]) -> str:
         f"this run: {run['rows']} clips in {duration(run['seconds'])} ({run['clips_per_second']:.1f} clips/s)",
     ]
     if found["accuracy"] is not None:
-        lines.append(f"{found['accuracy']:.4f} of {found['labelled_videos']} videos with a label got it")
+        lines.append(
+            f"{found['accuracy']:.4f} of {found['labelled_videos']} videos with a label got it{learnt}"
+        )
+    elif learnt:
+        lines.append(f"nothing is known of the accuracy{learnt}")
     if (checked := body["audit"])["videos"]:
         lines.append(
             f"audit: {checked['disagreements']} of {checked['videos']} videos have another label than the dense "
             f"teacher's; with 95 % confidence at most {checked['at_most']:.1%} do (one of each group counts"
-            + (f", {checked['left_out']} damaged ones do not)" if checked["left_out"] else ")")
+            + (f", {checked['left_out']} do not: damaged, or learnt from)" if checked["left_out"] else ")")
         )
         if (drift := checked["drift"]) is not None and drift["alarm"]:
             lines.append(

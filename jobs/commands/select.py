@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from jobs.commands.flags import Json, at_least
+from jobs.commands.flags import Flag, Json, at_least
 from schemas.errors import EXIT_OK, SettingsError
 from schemas.policy import AGGREGATIONS, SCORES, AggregationName, CostFlags, PolicyKind, ScoreName, Wish
 
@@ -56,31 +56,34 @@ def simulate(
     table
         File for all points, as Parquet.
     figure
-        File for accuracy against cost, as .png or .svg; needs the extra 'figures'.
+        File for accuracy against cost, as .png or .svg.
     as_json
         Print one JSON object.
     config
         YAML file with these settings; flags win.
     """
     from jobs.commands.console import emit
+    from jobs.labelling.output import write_files
+    from jobs.reporting.frontier import frontier_figure
     from jobs.simulate import SimulateOptions
     from jobs.simulate import simulate as run_simulate
+    from pipeline.columns import as_parquet
+    from pipeline.exports.document import OutFile
+    from pipeline.report.style import as_file, kind_of
 
     at_least("--draws", draws, 100)
     if figure is not None:
-        _need_matplotlib()
+        kind_of(figure)
     options = SimulateOptions(
         split, targets, costs, scores or SCORES, aggregations or AGGREGATIONS, draws, seed
     )
     report = run_simulate(students, options)
     if table is not None:
-        import pyarrow.parquet as pq
-
-        pq.write_table(report.table(), table, compression="zstd")
+        rows = as_parquet(report.table())
+        write_files(table, [OutFile("", lambda: rows)], one_file=True, overwrite=True)
     if figure is not None:
-        from jobs.selecting.figure import draw_frontier
-
-        draw_frontier(report, figure)
+        picture = as_file(frontier_figure(report), kind_of(figure))
+        write_files(figure, [OutFile("", lambda: picture)], one_file=True, overwrite=True)
     emit(report.to_json(), as_json=as_json, text=_frontier_text(report))
     return EXIT_OK
 
@@ -101,6 +104,7 @@ def calibrate(
     targets: str | None = None,
     costs: CostFlags = CostFlags(),
     seed: int = 0,
+    overwrite: Flag = False,
     as_json: Json = False,
     config: str | None = None,
 ) -> int:
@@ -138,6 +142,8 @@ def calibrate(
         What things cost, where it is not to be measured.
     seed
         Of the video that is drawn from each group.
+    overwrite
+        Replace a policy of that name that was calibrated for something else.
     as_json
         Print one JSON object.
     config
@@ -161,7 +167,15 @@ def calibrate(
         raise SettingsError(f"--passage is a number of seconds above 0: {passage:g}")
     defaults = CalibrateOptions()
     options = CalibrateOptions(
-        policy or defaults.kinds, score or defaults.scores, aggregation, passage, name, targets, costs, seed
+        policy or defaults.kinds,
+        score or defaults.scores,
+        aggregation,
+        passage,
+        name,
+        targets,
+        costs,
+        seed,
+        overwrite,
     )
     report = run_calibrate(student, wish, options)
     emit(report.to_json(), as_json=as_json, text=_policy_text(report))
@@ -257,10 +271,3 @@ def _frontier_text(report: SimulateReport) -> str:
             )
     lines += ["", "the best of a row was chosen on these very videos; `locum calibrate` chooses on others"]
     return "\n".join(lines)
-
-
-def _need_matplotlib() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("matplotlib") is None:
-        raise SettingsError('--figure needs matplotlib: pip install "locum[figures]"')

@@ -22,7 +22,8 @@ def status(store: str, *, as_json: Json = False) -> int:
     """
     from dataclasses import asdict
 
-    from jobs.commands.console import emit, size
+    from jobs.commands.console import emit
+    from jobs.words import size
     from pipeline.store.shard_store import ShardStore
     from pipeline.store.verify import count
 

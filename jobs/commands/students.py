@@ -93,7 +93,7 @@ def frames(
 
 
 def _frames_text(body: dict[str, Any]) -> str:
-    from jobs.commands.console import duration, size
+    from jobs.words import duration, size
 
     run = body["this_run"]
     lines = [

@@ -216,7 +216,7 @@ def teach(
 
 
 def _teach_text(body: dict[str, Any]) -> str:
-    from jobs.commands.console import duration, size
+    from jobs.words import duration, size
 
     run = body["this_run"]
     lines = [

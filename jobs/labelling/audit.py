@@ -1,8 +1,9 @@
 """What audits say: how often labels agree with the dense teacher's, and whether that is still what was promised.
 
-Videos that are damaged, or that the teacher could not see whole, do not count. One audited video of each group does,
-drawn by the hash of its id; groups stand in the order in which they were planned, and by that hash. Only generations
-of which every shard is there are tested for drift, so that what comes later stands behind what was looked at.
+Videos that are damaged, that the teacher could not see whole, or that a model learnt from do not count. One audited
+video of each group does (of each file, where no group is named), drawn by the hash of its id; groups stand in the order
+in which they were planned, and by that hash. Only generations of which every shard is there are tested for drift, so
+that what comes later stands behind what was looked at.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.draws import draws_of
-from pipeline.known import hash_text
+from pipeline.known import group_hashes, hash_text
 from pipeline.select.drift import Drift, drift
 from pipeline.select.learn_then_test import upper_bound
 from pipeline.store.shard_store import ShardStore
@@ -68,7 +69,8 @@ def audit(
     ``max_disagreement``, or what the policy's certificate promises; nothing where neither is there."""
     audited = labels.filter(labels["audited"])
     whole = pc.and_(pc.is_valid(audited["audit_top1"]), pc.is_valid(audited["top1"]))
-    done = audited.filter(pc.and_(whole, pc.equal(audited["damaged"], 0)))
+    unseen = pc.and_(pc.equal(audited["damaged"], 0), pc.invert(audited["learnt"]))
+    done = audited.filter(pc.and_(whole, unseen))
     losses_V = pc.not_equal(done["top1"], done["audit_top1"]).to_numpy()
     generation_V = _generations(store, done["video_id"])
     rows = _one_a_group(done, generation_V)
@@ -88,18 +90,9 @@ def audit(
 def _one_a_group(done: pa.Table, generation_V: I64) -> I64:
     """Rows of one video of each group, in order."""
     draw_V = draws_of(hash_text(done["video_id"].combine_chunks()), _SALT)
-    group_V = pc.coalesce(
-        pc.binary_join_element_wise("group", done["group"], ":"),
-        pc.binary_join_element_wise("video", done["video_id"], ":"),
-    ).to_pylist()
     order_V = np.lexsort((draw_V, generation_V))
-    seen: set[str] = set()
-    rows = []
-    for i in order_V.tolist():
-        if group_V[i] not in seen:
-            seen.add(group_V[i])
-            rows.append(i)
-    return np.array(rows, np.int64)
+    _, first = np.unique(group_hashes(done)[order_V], return_index=True)
+    return np.asarray(order_V[np.sort(first)], np.int64)
 
 
 def _generations(store: ShardStore, ids: pa.ChunkedArray) -> I64:

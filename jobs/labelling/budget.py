@@ -25,7 +25,9 @@ _KEY = ["video_id", "start_us", "score"]
 def score_spec(spec: LabelSpec) -> LabelSpec:
     """The student's word on every clip, with the score of the policy: what budgets of any size choose among."""
     alone = PolicySpec(kind="student-alone", score=spec.policy.score)
-    return spec.model_copy(update={"policy": alone, "aggregation": "replace-mean", "audit_share": 0.0})
+    return spec.model_copy(
+        update={"policy": alone, "aggregation": "replace-mean", "audit_share": 0.0, "audit_seed": 0}
+    )
 
 
 def choices(scores: ShardStore, labels: ShardStore, share: float) -> dict[int, Choice]:
@@ -52,11 +54,12 @@ def _choice(scores: ShardStore, labels: ShardStore, share: float, generation: in
 
 def reopen_scored(labels: ShardStore, scores: ShardStore) -> None:
     """Plan videos anew that failed when they were scored, and have scores by now (`locum retry` of the scores)."""
-    reopened: set[str] = set().union(*(plan.ids for plan in scores.plans() if plan.header.reopens))
-    failed = (
-        {f.video_id for _, f in failures(labels) if not f.permanent and f.missing_rows} if reopened else set()
-    )
-    if failed & reopened:
-        still = {f.video_id for _, f in failures(scores)}
-        if mended := failed & reopened - still:
-            retry(labels, only=mended)
+    missing = {key.generation for key in scores.pending()}
+    settled = (plan.ids for plan in scores.plans() if plan.header.reopens and plan.generation not in missing)
+    reopened: set[str] = set().union(*settled)
+    if not reopened:
+        return
+    failed = {f.video_id for _, f in failures(labels) if not f.permanent and f.missing_rows}
+    still = {f.video_id for _, f in failures(scores) if not f.permanent and f.missing_rows}
+    if mended := failed & reopened - still:
+        retry(labels, only=mended)

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 
 from jobs.calibrate import FOLDER
 from jobs.selecting.judged import StudentFolder, targets_of
-from jobs.teach import without_secrets
 from pipeline.models.resolve import resolve_targets
 from pipeline.models.weights import fetch
 from pipeline.store.files import StoreFiles
 from pipeline.store.kinds import LABELS
 from pipeline.store.shard_store import ShardStore
+from pipeline.uris import without_secrets
 from schemas.errors import SettingsError
 from schemas.frames import FrameSpec
 from schemas.labels import LabelSpec, StudentRef

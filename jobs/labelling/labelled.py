@@ -40,10 +40,11 @@ _WORDS = ["video_id", "start_us", "end_us", "answered_by", "top1", "confidence",
 _FILES = ["video_id", "uris", "start_us", "end_us", "duration_us", "width", "height", "fps", "label"]
 
 
-def labelled_videos(store: ShardStore) -> list[LabelledVideo]:
-    """Every video that has rows or failed, without its segments, in no order."""
+def labelled_videos(store: ShardStore, said: pa.Table | None = None) -> list[LabelledVideo]:
+    """Every video that has rows or failed, without its segments, in no order; ``said`` are the labels of videos
+    (`video_labels`), where they are known already."""
     spec = LabelSpec(**store.document.spec)
-    said = video_labels(store)
+    said = video_labels(store) if said is None else said
     failed: dict[str, list[Failure]] = {}
     for _, failure in failures(store):
         failed.setdefault(failure.video_id, []).append(failure)

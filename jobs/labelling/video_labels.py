@@ -36,6 +36,8 @@ VIDEO_LABELS_SCHEMA = pa.schema(
         pa.field("label", pa.string()),  # of the manifest
         pa.field("split", pa.string()),
         pa.field("group", pa.string()),
+        pa.field("file_id", pa.string()),
+        pa.field("learnt", pa.bool_(), nullable=False),
         pa.field("top1", pa.int32()),
         pa.field("top1_name", pa.string()),
         pa.field("probability", _F32),
@@ -51,13 +53,18 @@ VIDEO_LABELS_SCHEMA = pa.schema(
         pa.field("decode_s", _F32, nullable=False),
         pa.field("student_s", _F32, nullable=False),
         pa.field("teacher_s", _F32, nullable=False),
+        pa.field("audit_s", _F32, nullable=False),
         pa.field("money", pa.float64()),
     ]
 )
-"""One video a row. Of its ``clips`` somebody was ``asked`` about so many. ``top1`` is null where that is none;
-``audit_top1`` is the dense teacher's label of an audited video, null where the teacher could not see all of it;
-``teacher_s`` is without what audits took. ``money`` is what these seconds cost by the prices that the policy was
-calibrated with, null where none was given."""
+"""One video a row. Of its ``clips`` somebody was ``asked`` about so many. ``learnt`` where the student, its confidence
+heads, the policy or the teacher were made from the video, so that being right there proves nothing. ``top1`` is null
+where nobody was asked; ``audit_top1`` is the dense teacher's label of an audited video, null where the teacher could
+not see all of it; ``teacher_s`` is without what the teacher took for audits, which is ``audit_s``. ``money`` is what
+decoding, student and teacher cost by the prices that the policy was calibrated with, null where none was given."""
+
+READ = ("uri", "label", "split", "group", "file_id")
+"""Of the plan."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,8 @@ class VideoLabels:
         classes = [mapped.get(label, label) for label in t["label"].to_pylist()]
         known = pa.array([c in self.spec.classes for c in classes], pa.bool_())
         t = t.set_column(t.column_names.index("label"), "label", pa.array(classes, pa.string()))
-        judged = t.filter(pc.and_(known, pc.is_valid(t["top1_name"])))
+        labelled = t.filter(pc.and_(known, pc.is_valid(t["top1_name"])))
+        judged = labelled.filter(pc.invert(labelled["learnt"]))
         clips = pc.sum(t["clips"]).as_py() or 0
         return {
             "videos": t.num_rows,
@@ -87,7 +95,9 @@ class VideoLabels:
             "student_s": round(pc.sum(t["student_s"]).as_py() or 0.0, 3),
             "teacher_s": round(pc.sum(t["teacher_s"]).as_py() or 0.0, 3),
             "money": pc.sum(t["money"]).as_py(),
+            "audit_s": round(pc.sum(t["audit_s"]).as_py() or 0.0, 3),
             "labelled_videos": judged.num_rows,
+            "labelled_videos_learnt_from": labelled.num_rows - judged.num_rows,
             "accuracy": _share(pc.equal(judged["label"], judged["top1_name"])),
         }
 
@@ -96,13 +106,25 @@ def _share(flags: pa.ChunkedArray) -> float | None:
     return None if not len(flags) else float(pc.mean(flags.cast(_F32)).as_py())
 
 
-def video_labels(store: ShardStore, costs: CostSpec | None = None) -> pa.Table:
-    """The label of each video that has rows, as `VIDEO_LABELS_SCHEMA`; at the prices of ``costs``."""
+def video_labels(
+    store: ShardStore, costs: CostSpec | None = None, learnt: pa.Array | None = None
+) -> pa.Table:
+    """The label of each video that has rows, as `VIDEO_LABELS_SCHEMA`; at the prices of ``costs``. ``learnt`` are the
+    ids of videos that models were made from (`jobs.selecting.judged.learnt_from`)."""
     spec = LabelSpec(**store.document.spec)
-    parts = [_of_shard(spec, table) for table in scan(store) if table.num_rows]
+    columns = [*spec.table_schema().names, *READ]
+    parts = [of_shard(spec, table) for table in scan(store, columns) if table.num_rows]
     if not parts:
         return VIDEO_LABELS_SCHEMA.empty_table()
-    return _priced(pa.concat_tables(parts), costs)
+    return finished(pa.concat_tables(parts), costs, learnt)
+
+
+def finished(table: pa.Table, costs: CostSpec | None, learnt: pa.Array | None) -> pa.Table:
+    """Labels of videos with what does not follow from their clips."""
+    if learnt is not None:
+        at = table.column_names.index("learnt")
+        table = table.set_column(at, table.schema.field("learnt"), pc.is_in(table["video_id"], learnt))
+    return _priced(table, costs)
 
 
 def _priced(table: pa.Table, costs: CostSpec | None) -> pa.Table:
@@ -145,7 +167,8 @@ def answers_in(spec: LabelSpec, table: pa.Table) -> Answers:
     return Answers(scores, decision, scores.probs_NK, heard)
 
 
-def _of_shard(spec: LabelSpec, table: pa.Table) -> pa.Table:
+def of_shard(spec: LabelSpec, table: pa.Table) -> pa.Table:
+    """Labels of the videos of a shard: of rows with all columns of the store, and the plan's words on them."""
     answers = answers_in(spec, table)
     scores = answers.scores
     word_VK = AGGREGATIONS[spec.aggregation](answers)
@@ -181,10 +204,11 @@ def _rows(
         ms_N = table[name].fill_null(0.0).to_numpy().astype(np.float64)
         return total(ms_N if counts_N is None else ms_N * counts_N) / 1e3
 
-    about = table.select(["video_id", "uri", "label", "split", "group"]).take(pa.array(first_V))
+    about = table.select(["video_id", *READ]).take(pa.array(first_V))
     names = spec.classes
     columns: dict[str, Any] = {
         **{name: about[name].combine_chunks() for name in about.column_names},
+        "learnt": np.zeros(num_videos, np.bool_),
         "top1": pa.array(top1_V.astype(np.int32), mask=~said_V),
         "top1_name": pa.array(
             [names[k] if ok and names else None for k, ok in zip(top1_V, said_V, strict=True)], pa.string()
@@ -210,6 +234,7 @@ def _rows(
         "decode_s": seconds("decode_ms").astype(np.float32),
         "student_s": seconds("student_ms").astype(np.float32),
         "teacher_s": seconds("teacher_ms", deferred_N).astype(np.float32),
+        "audit_s": seconds("teacher_ms", ~deferred_N).astype(np.float32),
         "money": pa.nulls(num_videos, pa.float64()),
     }
     arrays = [

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from jobs.distill import STUDENT_FILE
 from jobs.distilling.inputs import open_kind
+from pipeline.known import videos_in_force
 from pipeline.metrics import enough_labels
 from pipeline.select.joined import Judged, joined
 from pipeline.select.temperature import fit_temperature
@@ -116,7 +117,7 @@ def judged(student: StudentFolder, split: str, targets: ShardStore) -> Judged:
         If the student has said nothing of it, or there are no targets of it any more.
     """
     predictions = student.predictions(split)
-    found, missing = joined(predictions, _of_videos(targets, predictions["video_id"]))
+    found, missing = joined(predictions, logits_of(targets, predictions["video_id"]))
     if missing:
         log.warning("of %d of %d clips there is no target any more: left out", missing, predictions.num_rows)
     return found
@@ -143,6 +144,21 @@ def to_choose_on(student: StudentFolder, calibration: Judged, targets: ShardStor
     return found
 
 
+def learnt_from(student: StudentFolder, targets: ShardStore) -> pa.Array:
+    """Ids of the target store's videos that the student, its confidence heads, the policies or the teacher were made
+    from, or may have been: all but those of the test split, and those of calibration that are left for certificates."""
+    held_out = []
+    for split in ("calibration", "test"):
+        if student.about["clips"].get(split):
+            said = student.predictions(split)
+            kept = pc.invert(pc.or_(said["fitted"], said["known_to_teacher"]))
+            held_out.append(pc.unique(said.filter(kept)["video_id"]))
+    ids = videos_in_force(targets)["video_id"].combine_chunks()
+    if not held_out:
+        return ids
+    return ids.filter(pc.invert(pc.is_in(ids, value_set=pa.concat_arrays(held_out))))
+
+
 def temperatures(student: StudentFolder, calibration: Judged) -> tuple[float, float]:
     """Those of the student and the teacher, from the clips on which the confidence heads were fitted. Without labels
     (or with few, as for the heads) the student's is fitted to what the teacher says, and the teacher's is 1."""
@@ -156,7 +172,14 @@ def temperatures(student: StudentFolder, calibration: Judged) -> tuple[float, fl
     return fit_temperature(on.student_NK, on.teacher_NK.argmax(axis=1)), 1.0
 
 
-def _of_videos(targets: ShardStore, video_ids: pa.ChunkedArray) -> pa.Table:
+def logits_of(targets: ShardStore, video_ids: pa.ChunkedArray) -> pa.Table:
+    """What the teacher said of the clips of some videos: ``video_id``, ``start_us``, ``logits``, ``damaged``.
+
+    Raises
+    ------
+    SettingsError
+        If the store is empty.
+    """
     wanted = pc.unique(video_ids)
     columns = ["video_id", "start_us", "logits", "damaged"]
     parts = [t.filter(pc.is_in(t["video_id"], value_set=wanted)) for t in scan(targets, columns)]

@@ -13,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.distill.snapshot_rows import Places
-from pipeline.distill.snapshot_words import Words, group_hashes
-from pipeline.known import ids_of
+from pipeline.distill.snapshot_words import Words
+from pipeline.known import group_hashes, ids_of
 from pipeline.store.read import scan
 from pipeline.store.shard_store import ShardStore
 from schemas.errors import StoreError

@@ -10,11 +10,8 @@ from typing import cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.known import hash_text
-from schemas.arrays import U64
 from schemas.errors import ManifestError, SettingsError
 
 _SHOWN_LABELS = 5
@@ -66,13 +63,6 @@ class Words:
         table = np.array([*(number(word) for word in encoded.dictionary.to_pylist()), -1], np.int32)
         at = encoded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)
         return cast(NDArray[np.int32], table[at])
-
-
-def group_hashes(table: pa.Table) -> U64:
-    """A hash of each row's group, or of its file where it has none: segments of one film stay together. (N,)"""
-    named = pc.binary_join_element_wise("group", table["group"], ":")
-    alone = pc.binary_join_element_wise("file", table["file_id"], ":")
-    return hash_text(pc.coalesce(named, alone).combine_chunks())
 
 
 def _some(names: list[str]) -> str:

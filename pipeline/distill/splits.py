@@ -61,7 +61,8 @@ def roles(
     held_out: tuple[int, int] | None = None,
     seed: int = 0,
 ) -> NDArray[np.int8]:
-    """The `Role` of each row; (R,). Rows without a split count as train, rows that are not usable have none.
+    """The `Role` of each row; (R,). Rows without a split have that of their group, or count as train where it has none;
+    rows that are not usable have none.
 
     With ``held_out``, fold i of n, the manifest's splits do not count: test is that fold, and train all others.
 
@@ -86,7 +87,7 @@ def roles(
             f"the split {strange[0]!r} of the manifest is none of {', '.join(NAMES)}: say with --split-map which it is"
         )
     of_split = np.array([*found.values(), Role.TRAIN], np.int8)
-    role_R = np.where(usable_R, of_split[split_R], np.int8(Role.NONE))
+    role_R = np.where(usable_R, of_split[_as_their_groups(split_R, group_R)], np.int8(Role.NONE))
     if not (role_R == Role.TRAIN).any():
         raise SettingsError(
             f"no usable clip is in a split to train on; there are {', '.join(splits) or 'none'}"
@@ -104,6 +105,19 @@ def roles(
         role_R[(role_R == Role.TRAIN) & np.isin(group_R, groups[taken : taken + count])] = role
         taken += count
     return role_R.astype(np.int8)
+
+
+def _as_their_groups(split_R: NDArray[np.integer], group_R: U64) -> NDArray[np.int64]:
+    """Splits of all rows, -1 where there is none: a row without one has that of its group's other rows, which have one
+    split between them. (R,)"""
+    out_R = np.asarray(split_R, np.int64).copy()
+    says = out_R >= 0
+    groups, first = np.unique(group_R[says], return_index=True)
+    if len(groups) and not says.all():
+        at_R = np.searchsorted(groups, group_R).clip(max=len(groups) - 1)
+        follows = ~says & (groups[at_R] == group_R)
+        out_R[follows] = out_R[says][first][at_R[follows]]
+    return out_R
 
 
 def in_order_of_hash(group_R: U64, seed: int) -> U64:

@@ -1,19 +1,16 @@
-"""URIs as they may be shown: without secrets, and with other beginnings where a label tool needs them. Pure.
+"""URIs with other beginnings, where a label tool needs them. Pure.
 
 It does not know whether anything lies at them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from schemas.errors import SettingsError
 
-_WHOLE_KEYS = ("s3://", "s3a://", "gs://", "gcs://")
-"""Where ``?`` and ``#`` are letters of a file's name."""
 _SERVED = ("http://", "https://", "/data/")
 """Beginnings of what a browser is given: these are written with percent signs."""
 
@@ -38,14 +35,6 @@ def parse_prefix(text: str) -> Prefix:
     if not equals or not old:
         raise SettingsError(f"--uri-prefix wants OLD=NEW, as in s3://bucket/=https://example.org/: {text!r}")
     return Prefix(old, new)
-
-
-def without_secrets(uri: str) -> str:
-    """A URI less user, password and query (signatures). In names of S3 and of Google's storage nothing is a query."""
-    uri = re.sub(r"://[^/?#]*@", "://", uri)
-    if "://" not in uri or uri.startswith(_WHOLE_KEYS):
-        return uri
-    return re.split(r"[?#]", uri, maxsplit=1)[0]
 
 
 def rewritten(uri: str, prefixes: Sequence[Prefix]) -> tuple[str, Prefix | None]:

@@ -54,6 +54,7 @@ def choose(
         If none meets it.
     """
     labelled = sim.is_labelled
+    bases = [_fit_for(base, aggregation) for base in bases]
     if wish.accuracy_drop is not None and not labelled:
         raise SettingsError("--accuracy-drop needs labels, and few or none of the held-out videos have one")
     found: list[Chosen] = []
@@ -76,6 +77,17 @@ def choose(
     if wish.accuracy_drop is not None:
         return min(within, key=lambda c: (c.outcome.ratio, -worth(c)))
     return max(within, key=lambda c: (worth(c), -c.outcome.ratio))
+
+
+def _fit_for(base: PolicySpec, aggregation: AggregationName | None) -> PolicySpec:
+    """The policy, as the aggregation wants it. Raises SettingsError where it cannot be pooled so."""
+    if aggregation != "control-variate":
+        return base
+    if base.kind != "random-k":
+        raise SettingsError(
+            f"a control variate wants a teacher that is asked at random: --policy random-k, not {base.kind}"
+        )
+    return base.model_copy(update={"with_student": True})
 
 
 def sequence_of(base: PolicySpec, known: Known) -> list[PolicySpec]:

@@ -39,6 +39,7 @@ from pipeline.store.footer import ShardFooter
 from pipeline.store.in_force import Amendments, InForce, amendments, reopened_by_generation, without_ids
 from pipeline.store.kinds import KINDS, StoreKind
 from pipeline.store.plan_files import PlanFile, PlanHeader, encode_plan, list_generations, plan_name
+from pipeline.uris import scrubbed
 from schemas.errors import CorruptStoreError, SpecMismatchError, StoreError
 from schemas.shard import SUPERSEDED, Failure, Shard, ShardKey, ShardResult
 from schemas.video import Video
@@ -227,7 +228,9 @@ class ShardStore:
         removed, reopened = self.in_force().split(key.generation, clips)
         gone = removed | reopened
         table = without_ids(result.table, self.kind.id_column, gone)
-        failures = tuple(f for f in result.failures if f.video_id not in gone)
+        failures = tuple(
+            replace(f, message=scrubbed(f.message)) for f in result.failures if f.video_id not in gone
+        )
         check_accounts(key, {i: n for i, n in clips.items() if i not in gone}, table, failures, self.kind)
         footer = ShardFooter(
             key=key,

@@ -8,6 +8,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.errors import RetryableError
+
 Frames = NDArray[np.uint8]
 
 
@@ -24,19 +26,34 @@ class HeldFrames:
         self.bytes_there = 0
 
     def put(self, frames: Frames) -> int:
-        """Hold frames; their number."""
+        """Hold frames; their number.
+
+        Raises
+        ------
+        RetryableError
+            If they find no room: of this machine, not of the shard.
+        """
         number, self._next = self._next, self._next + 1
         if self.bytes_here + frames.nbytes <= self._max_bytes or not self._here:
             self._here[number] = frames
             self.bytes_here += frames.nbytes
             return number
+        try:
+            place = self._write(frames)
+        except OSError as e:
+            raise RetryableError(f"frames that wait cannot be written to {tempfile.gettempdir()}: {e}") from e
+        self._there[number] = place, frames.shape
+        self.bytes_there += frames.nbytes
+        return number
+
+    def _write(self, frames: Frames) -> int:
+        """Where they are in the file."""
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="locum-frames-")  # noqa: SIM115 - closed by `close`
         place = self._file.seek(0, 2)
         self._file.write(np.ascontiguousarray(frames).data)
-        self._there[number] = place, frames.shape
-        self.bytes_there += frames.nbytes
-        return number
+        self._file.flush()  # a full disk is to be noticed here
+        return place
 
     def take(self, number: int) -> Frames:
         """The frames of a number, which are held no more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from jobs.distill import distil
@@ -57,3 +58,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr("pipeline.distill.evaluate.NUM_DRAWS", 20)
         distil([targets_in(folder)], str(folder / "out"), TRAIN, OPTIONS)
     return folder
+
+
+@pytest.fixture
+def learnt_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the student had learnt from other videos than those that it labels in tests."""
+    monkeypatch.setattr("jobs.label.learnt_from", lambda *_: pa.array([], pa.string()))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.distill.predict import prediction_schema
-from pipeline.distill.snapshot_words import group_hashes
+from pipeline.known import group_hashes
 from pipeline.select.joined import matrix
 from pipeline.store.read import read
 from pipeline.store.shard_store import ShardStore

@@ -10,14 +10,14 @@ import pytest
 from jobs.label import LabelOptions, label
 from jobs.labelling.audit import audit
 from jobs.labelling.inputs import label_spec, read_policy
-from jobs.labelling.video_labels import VIDEO_LABELS_SCHEMA, _of_shard
+from jobs.labelling.video_labels import READ, VIDEO_LABELS_SCHEMA, of_shard
 from jobs.selecting.judged import open_student
 from pipeline.store.data_files import data_name
 from pipeline.store.read import read
 from schemas.policy import PolicySpec
 from tests.jobs.labelled_archive import add_policy, run, student_in
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("learnt_elsewhere")]
 
 
 def test_a_video_that_the_teacher_could_not_see_whole_has_no_dense_label(
@@ -25,7 +25,8 @@ def test_a_video_that_the_teacher_could_not_see_whole_has_no_dense_label(
 ) -> None:
     name = add_policy(trained, PolicySpec(kind="top-k", k=1, score="msp"), name="unseen")
     report = run(trained, tmp_path, name, audit_share=1.0)
-    rows = read(report.store).sort_by([("video_id", "ascending"), ("start_us", "ascending")])
+    columns = [*report.store.kind.data_schema(report.store.document.spec).names, *READ]
+    rows = read(report.store, columns).sort_by([("video_id", "ascending"), ("start_us", "ascending")])
     first = rows["video_id"][0].as_py()
     mine = [i for i, v in enumerate(rows["video_id"].to_pylist()) if v == first]
     teacher = rows["teacher_logits"].to_pylist()
@@ -35,7 +36,7 @@ def test_a_video_that_the_teacher_could_not_see_whole_has_no_dense_label(
     torn = rows.set_column(at, "teacher_logits", pa.array(teacher, rows.schema.field("teacher_logits").type))
     student = open_student(student_in(trained))
     spec = label_spec(student, read_policy(student, name), LabelOptions(audit_share=1.0))
-    videos = _of_shard(spec, torn).to_pylist()
+    videos = of_shard(spec, torn).to_pylist()
     assert videos[0]["audited"] and videos[0]["audit_top1"] is None
     assert all(v["audit_top1"] is not None for v in videos[1:])
     found = audit(report.store, pa.Table.from_pylist(videos, VIDEO_LABELS_SCHEMA), report.policy, 0.1)
@@ -61,3 +62,19 @@ def test_what_is_added_stands_behind_what_was_looked_at(trained: Path, tmp_path:
     second.store.files.delete(data_name(lost))
     partial = audit(second.store, second.labels.table, second.policy, 0.3).drift
     assert partial == before
+
+
+def test_segments_of_one_file_are_one_group_where_none_is_named(trained: Path, tmp_path: Path) -> None:
+    """Else a few films would pass for many independent videos."""
+    name = add_policy(trained, PolicySpec(kind="student-alone"), name="one-file")
+    report = run(trained, tmp_path, name, audit_share=1.0)
+    table = report.labels.table
+    at = table.column_names.index("file_id")
+    files = pa.array([f"film{i % 3}" for i in range(table.num_rows)])
+    segments = table.set_column(at, "file_id", files)
+    group = table.column_names.index("group")
+    segments = segments.set_column(group, "group", pa.nulls(table.num_rows, pa.string()))
+    alone, together = (audit(report.store, t, report.policy, 0.1) for t in (table, segments))
+    assert (alone.groups, together.groups) == (18, 3) and together.videos == 18
+    assert together.drift is not None and together.drift.groups == 3
+    assert together.at_most > alone.at_most

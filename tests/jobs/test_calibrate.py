@@ -123,8 +123,39 @@ def test_a_look_that_could_certify_nothing_is_not_spent(tmp_path: Path) -> None:
     calibrate(student, Wish(max_disagreement=0.02))
     assert len(list(looks.glob("*"))) == 1
     with pytest.raises(SettingsError, match="needs 183 at least"):
-        calibrate(student, Wish(max_disagreement=0.02), CalibrateOptions(seed=1))
+        calibrate(student, Wish(max_disagreement=0.02), CalibrateOptions(seed=1, overwrite=True))
     assert len(list(looks.glob("*"))) == 1
+
+
+def test_another_calibration_does_not_take_a_policys_place_unasked(tmp_path: Path) -> None:
+    student, _ = make_judged(tmp_path)
+    kept = calibrate(student, Wish(budget=0.4)).document
+    assert (
+        calibrate(student, Wish(budget=0.4)).document.policy == kept.policy
+    )  # the same one may be made again
+    path = Path(student) / "policies" / "budget-0.4.json"
+    before = path.read_bytes()
+    for wish, options in (
+        (Wish(budget=0.4), CalibrateOptions(kinds=("video-threshold",))),
+        (Wish(budget=0.4), CalibrateOptions(scores=("msp",))),
+        (Wish(budget=0.2), CalibrateOptions(name="budget-0.4")),
+    ):
+        with pytest.raises(SettingsError, match="already, calibrated for another wish or among others"):
+            calibrate(student, wish, options)
+    assert path.read_bytes() == before
+    other = CalibrateOptions(kinds=("video-threshold",), overwrite=True)
+    assert calibrate(student, Wish(budget=0.4), other).document.policy.kind == "video-threshold"
+    path.write_text("{}")
+    with pytest.raises(SettingsError, match="is no policy"):
+        calibrate(student, Wish(budget=0.4))
+
+
+def test_a_control_variate_can_be_calibrated_for_a_teacher_that_is_asked_at_random(tmp_path: Path) -> None:
+    student, _ = make_judged(tmp_path)
+    options = CalibrateOptions(kinds=("random-k",), aggregation="control-variate")
+    found = calibrate(student, Wish(budget=0.9), options).document
+    assert found.policy.kind == "random-k" and found.policy.with_student
+    assert found.aggregation == "control-variate"
 
 
 def test_too_few_groups_are_said_before_a_look_is_taken(tmp_path: Path) -> None:
@@ -158,10 +189,19 @@ def test_videos_that_are_not_whole_certify_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wish", "options", "message"),
     [
-        (Wish(max_disagreement=0.15), CalibrateOptions(kinds=("budget",)), "cannot be guaranteed"),
-        (Wish(max_disagreement=0.15), CalibrateOptions(aggregation="log-pool"), "none can be guaranteed"),
+        (Wish(max_disagreement=0.15), CalibrateOptions(kinds=("budget",), name="n"), "cannot be guaranteed"),
+        (
+            Wish(max_disagreement=0.15),
+            CalibrateOptions(aggregation="log-pool", name="n"),
+            "none can be guaranteed",
+        ),
         (Wish(max_cost=0.01), CalibrateOptions(), "the cheapest asks"),
         (Wish(budget=0.5), CalibrateOptions(name="../x"), "cannot be a policy's name"),
+        (
+            Wish(budget=0.5),
+            CalibrateOptions(aggregation="control-variate", name="n"),
+            "asked at random: --policy random-k",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(

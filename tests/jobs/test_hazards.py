@@ -218,13 +218,3 @@ def test_a_decoder_that_stumbles_over_one_video_loses_that_video(folder: Path, t
         failure.error == "RuntimeError" and "no idea" in failure.message and failure.uri.endswith("v02.mp4")
     )
     assert not store.pending() and verify(store).clean
-
-
-def test_secrets_of_a_url_are_not_written(folder: Path, tmp_path: Path) -> None:
-    from jobs.teach import without_secrets
-
-    assert (
-        without_secrets("https://u:pw@h:8/w.safetensors?X-Amz-Signature=abc#f") == "https://h:8/w.safetensors"
-    )
-    assert without_secrets("s3://bucket/w.pt") == "s3://bucket/w.pt"
-    assert without_secrets("/local/w?.pt") == "/local/w?.pt"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,7 +19,7 @@ from jobs.frames import keep_frames
 from jobs.label import LabelOptions, label
 from jobs.labelling.inputs import read_policy
 from jobs.selecting.costs import student_seconds
-from jobs.selecting.judged import judged, open_student, targets_of
+from jobs.selecting.judged import judged, learnt_from, open_student, targets_of
 from pipeline.runner import RunSettings
 from pipeline.select.policies import policy_of
 from pipeline.store.read import read
@@ -30,7 +31,7 @@ from schemas.policy import AggregationName, CostSpec, PolicySpec
 from tests.jobs.distilling import CLASSES, KEEP, OPTIONS, TRAIN, targets_in
 from tests.jobs.labelled_archive import CERTIFICATE, add_policy, middle, run, simulation, student_in
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("learnt_elsewhere")]
 
 
 @pytest.mark.parametrize(
@@ -308,3 +309,28 @@ def test_as_a_command_on_ray(trained: Path, tmp_path: Path, capsys: pytest.Captu
     assert table["top1"].to_pylist() == here.labels.table["top1"].to_pylist()
     assert locum(argv) == 0
     assert "the teacher was asked about 18 of" in capsys.readouterr().out
+
+
+def test_what_models_were_made_from_counts_neither_as_right_nor_as_audited(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = open_student(student_in(trained))
+    held_out = set()
+    for split in ("calibration", "test"):
+        rows = student.predictions(split).to_pylist()
+        held_out |= {r["video_id"] for r in rows if not r["fitted"] and not r["known_to_teacher"]}
+    monkeypatch.setattr("jobs.label.learnt_from", learnt_from)
+    name = add_policy(trained, PolicySpec(kind="student-alone"), name="learnt")
+    report = run(trained, tmp_path, name, audit_share=1.0)
+    table = report.labels.table
+    learnt = dict(zip(table["video_id"].to_pylist(), table["learnt"].to_pylist(), strict=True))
+    assert {v for v, was in learnt.items() if not was} == held_out and 0 < len(held_out) < len(learnt)
+    said = report.labels.to_json()
+    assert said["labelled_videos"] == len(held_out)
+    assert said["labelled_videos_learnt_from"] == len(learnt) - len(held_out)
+    assert report.audit.videos == len(held_out) and report.audit.left_out == len(learnt) - len(held_out)
+    rights = [row["label"] == row["top1_name"] for row in table.to_pylist() if row["video_id"] in held_out]
+    assert said["accuracy"] == pytest.approx(np.mean(rights))
+    seconds = read(report.store, ["teacher_ms", "deferred"])
+    audited = seconds.filter(pc.invert(seconds["deferred"]))["teacher_ms"].to_numpy().sum() / 1e3
+    assert pc.sum(table["audit_s"]).as_py() == pytest.approx(audited, rel=1e-4)

@@ -29,7 +29,7 @@ from schemas.policy import PolicySpec, ScoreName
 from schemas.shard import SUPERSEDED, Failure
 from tests.jobs.labelled_archive import add_policy, deferred, run, simulation, student_in
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("learnt_elsewhere")]
 
 
 @pytest.mark.parametrize(
@@ -224,6 +224,34 @@ def test_a_video_that_was_away_is_labelled_once_its_scores_are_there(
     )
     assert verify(report.store).clean and verify(report.scores.store).clean  # type: ignore[union-attr]
     assert len(deferred(report)) <= math.floor(0.3 * report.counts.rows)
+
+
+def test_a_video_that_was_away_and_is_damaged_is_labelled_once_its_scores_are_there(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is damaged for good stays in the scores' quarantine: that says nothing against the rows that came."""
+    name = add_policy(trained, PolicySpec(kind="budget", share=0.3, score="msp"), name="away-damaged")
+    archive, go = with_files(trained, tmp_path, monkeypatch, name)
+    video, hidden = archive / "videos" / "v05.mp4", tmp_path / "hidden"
+    data = bytearray(video.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
+    video.write_bytes(data)
+    go(lambda: video.rename(hidden))
+    hidden.rename(video)
+    report = go()
+    ((_, away),) = failures(report.store)
+    assert not away.permanent
+    assert retry(report.scores.store).reopened == 1  # type: ignore[union-attr]
+    pending = len(report.store.plans())
+    report = go()
+    assert report.complete and len(report.store.plans()) == pending + 1
+    (left,) = failures(report.store)
+    assert left[1].permanent and left[1].video_id == away.video_id
+    rows = read(report.store)
+    assert away.video_id in rows["video_id"].to_pylist()
+    assert (
+        verify(report.store).clean and len(go().store.plans()) == pending + 1
+    )  # nothing more to be reopened
 
 
 def test_a_video_whose_bytes_changed_is_superseded_and_not_counted_as_away(

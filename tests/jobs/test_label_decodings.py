@@ -23,7 +23,7 @@ from schemas.policy import PolicySpec
 from schemas.targets import DecodeSpec
 from tests.jobs.labelled_archive import add_policy, run, student_in
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("learnt_elsewhere")]
 KEY = [("video_id", "ascending"), ("start_us", "ascending")]
 
 

@@ -113,3 +113,18 @@ def test_folds_keep_groups_together_and_are_even(num_folds: int, seed: int) -> N
         assert len(set(fold_R[group_R == group].tolist())) == 1
     counts = np.bincount(fold_R, minlength=num_folds)
     assert counts.max() - counts.min() <= 2
+
+
+def test_rows_without_a_split_have_that_of_their_group() -> None:
+    """Else a student would learn from one part of a group and be judged on the other."""
+    group_R = groups(100, 3)
+    split_R = np.repeat(np.arange(100) % 4, 3)
+    split_R[::3] = -1  # one of each group says nothing
+    split_R[-60:] = -1  # and of some groups none does
+    names = ("train", "val", "calibration", "test")
+    role_R = roles(names, split_R, group_R, np.ones(300, np.bool_))
+    assert (role_R[:240] == np.repeat(np.arange(80) % 4, 3)).all()
+    assert (role_R[240:] == Role.TRAIN).all()
+    usable = np.ones(300, np.bool_)
+    usable[1] = False
+    assert roles(names, split_R, group_R, usable)[1] == Role.NONE

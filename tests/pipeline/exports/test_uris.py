@@ -4,31 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.exports.uris import Prefix, parse_prefix, rewritten, without_secrets
+from pipeline.exports.uris import Prefix, parse_prefix, rewritten
 from schemas.errors import SettingsError
-
-
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("/videos/a?b#c @home.mp4", "/videos/a?b#c @home.mp4"),
-        ("https://user:p@ss@host/a@b.mp4?X-Amz-Signature=1#t", "https://host/a@b.mp4"),
-        ("s3://key:secret@bucket/take #1?.mp4", "s3://bucket/take #1?.mp4"),
-        ("gs://bucket/a@b.mp4", "gs://bucket/a@b.mp4"),
-        ("abfs://c/a.mp4?sig=1", "abfs://c/a.mp4"),
-        ("simplecache::https://u:p@h/a.mp4?sig=1", "simplecache::https://h/a.mp4"),
-    ],
-)
-def test_no_secret_is_shown(uri: str, shown: str) -> None:
-    assert without_secrets(uri) == shown
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("uri", ["https://u:p@h/a.mp4?s=1#2", "/a?b.mp4", "abfs://u@c/a?b"])
-def test_stores_hide_the_same(uri: str) -> None:
-    from jobs.teach import without_secrets as of_stores
-
-    assert of_stores(uri) == without_secrets(uri)
 
 
 def test_the_longest_prefix_that_fits_counts() -> None:
