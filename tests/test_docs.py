@@ -89,6 +89,14 @@ def test_selecting_page_runs(with_student: Path, scratch: Path) -> None:
             assert done.returncode == 0, done.stdout + done.stderr
     (labels,) = with_student.glob("labels-*")
     assert (labels / "videos.parquet").exists()
+    (script,) = blocks("docs/reporting.md", "sh")
+    script = script.replace("out/", f"{with_student}/").replace("-o report", f"-o {with_student}/report")
+    script = script.replace("--figures figures", f"--figures {with_student}/figures")
+    done = subprocess.run(
+        ["bash", "-ec", script], cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (with_student / "report.html").exists() and list((with_student / "figures").glob("*.png"))
 
 
 @pytest.mark.slow

@@ -23,8 +23,9 @@ def cards(found: Gathered, kinds: Mapping[str, int]) -> tuple[Card, ...]:
 
 def _cost(found: Gathered) -> Card:
     ledger = found.ledger
-    of = "" if math.isnan(ledger.ratio) else f"{percent(ledger.ratio)} of the dense teacher"
-    lines = [
+    of = "" if math.isnan(ledger.ratio) else percent(ledger.ratio)
+    lines = ["of what the dense teacher would"] if of else []
+    lines += [
         f"{duration(ledger.seconds)} of devices: decoding {duration(ledger.decode_s)}, student "
         f"{duration(ledger.student_s)}, teacher {duration(ledger.teacher_s)}"
     ]

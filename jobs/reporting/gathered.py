@@ -23,7 +23,7 @@ from jobs.labelling.labelled import labelled_videos
 from jobs.labelling.video_labels import READ, VIDEO_LABELS_SCHEMA, finished, of_shard
 from jobs.reporting.tally import Tally
 from jobs.selecting.applied import Applied, applied
-from jobs.selecting.judged import StudentFolder, learnt_from, logits_of, open_student, targets_of
+from jobs.selecting.judged import SPLITS, StudentFolder, learnt_from, logits_of, open_student, targets_of
 from jobs.simulate import SimulateOptions, SimulateReport, simulate
 from pipeline.columns import matrix
 from pipeline.known import group_hashes, videos_in_force
@@ -89,6 +89,8 @@ def gather(
     SettingsError
         If it is no finished label store, or a student or targets that were named are not those of the labels.
     """
+    if split not in SPLITS:
+        raise SettingsError(f"there is no split {split!r} to judge on: {', '.join(SPLITS)}")
     store, pending = open_finished(labels, unfinished=unfinished, what="report")
     spec = LabelSpec(**store.document.spec)
     document = _policy_in(store)

@@ -207,7 +207,8 @@ def _lost(found: Gathered) -> list[Block]:
             Note(
                 f"Guaranteed: with confidence {1 - certificate.delta:g} at most {certificate.alpha:g} of videos get "
                 f"another label than the dense teacher's; certified on {certificate.groups} groups. It holds for "
-                f"{certificate.holds_for}. Void with {'; '.join(certificate.void_if)}."
+                f"{certificate.holds_for}. Void with {'; '.join(certificate.void_if)}.",
+                "good",
             )
         )
     if a.drift is not None:
@@ -215,7 +216,8 @@ def _lost(found: Gathered) -> list[Block]:
         blocks.append(
             Note(
                 f"Drift, tested against {a.drift.alpha:g}: {state} (e-value {a.drift.e_value:.3g} of "
-                f"{1 / a.drift.delta:g}, {a.groups} audited groups)."
+                f"{1 / a.drift.delta:g}, {a.groups} audited groups).",
+                "bad" if a.drift.alarm else "good",
             )
         )
     return blocks
@@ -335,7 +337,7 @@ def _quadrants(found: tuple[Quadrant, ...]) -> Table:
 
 def _unread(found: Gathered) -> list[Block]:
     if not found.failed:
-        return [Note("Every planned clip was read.")]
+        return [Note("Every planned clip was read.", "good")]
     kinds = Counter((f.stage, f.error, f.permanent) for f in found.failed)
     rows_of: Counter[tuple[Any, ...]] = Counter()
     damaged_of: Counter[tuple[Any, ...]] = Counter()

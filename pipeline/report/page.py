@@ -56,6 +56,7 @@ class Note:
 
     kind: ClassVar[str] = "note"
     text: str
+    tone: Tone = "warn"
 
 
 @dataclass(frozen=True)

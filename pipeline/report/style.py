@@ -95,6 +95,8 @@ def drawing(height: float = 3.4) -> Iterator[tuple[Figure, Axes]]:
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         yield figure, figure.subplots()
+        figure.draw_without_rendering()  # the layout once: it moves a little each time that it is made again
+        figure.set_layout_engine("none")
 
 
 def as_file(figure: Figure, kind: FileKind) -> bytes:
