@@ -42,8 +42,12 @@ def passages_of(scores: ClipScores, seconds: float, stride: float) -> I64:
 
 
 def by_passage(scores: ClipScores, seconds: float, stride: float) -> ClipScores:
-    """The same clips, with passages for videos; each keeps its video's id."""
-    return with_videos(scores, passages_of(scores, seconds, stride))
+    """The same clips, with passages for videos; each keeps its video's id. The same object each time: what is computed
+    of it, as scores in context, is then computed once for all members of a policy."""
+    key = (seconds, stride)
+    if key not in scores.by_passage:
+        scores.by_passage[key] = with_videos(scores, passages_of(scores, seconds, stride))
+    return scores.by_passage[key]
 
 
 def with_videos(scores: ClipScores, number_N: I64) -> ClipScores:

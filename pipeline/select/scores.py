@@ -92,6 +92,12 @@ class ClipScores:
             raise ValueError("a score in context wants heads that were fitted for it")
         return self.context.rights(self)
 
+    @cached_property
+    def by_passage(self) -> dict[tuple[float, float], ClipScores]:
+        """The same clips with passages for videos, by seconds and stride, as they were asked for; see
+        `pipeline.select.passages`."""
+        return {}
+
     def clip_draws(self, seed: int) -> Floats:
         """A number in [0, 1) for each clip; (N,)."""
         with np.errstate(over="ignore"):

@@ -57,6 +57,15 @@ def test_long_ones_are_cut_into_equal_parts(seconds: float, sizes: list[int]) ->
     assert np.bincount(passages_of(twelve, seconds, 2.0)).tolist() == sizes
 
 
+def test_the_view_of_the_same_clips_is_made_once() -> None:
+    """What is computed of it, as scores in context, then serves all members of a policy."""
+    scores = long_videos()
+    first = by_passage(scores, 9, 2.0)
+    assert by_passage(scores, 9, 2.0) is first and by_passage(scores, 11, 2.0) is not first
+    other = replace(scores, start_us_N=scores.start_us_N * 4)
+    assert by_passage(other, 9, 2.0).num_videos == len(scores)  # clips that are far apart
+
+
 def test_no_part_is_longer_than_it_may_be() -> None:
     scores = long_videos()
     for seconds in (3.0, 5.0, 7.0, 11.0, 13.0):
