@@ -103,6 +103,39 @@ class CalibrateReport:
         return {"path": self.url, **self.document.model_dump(mode="json")}
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What a student is calibrated with: ``sim`` has the videos that policies are chosen on, ``fit`` what scores in
+    context come from, None where none is wanted."""
+
+    student: StudentFolder
+    targets: ShardStore
+    calibration: Judged
+    temperatures: tuple[float, float]
+    fit: ContextFit | None
+    sim: Simulation
+
+
+def open_calibration(student: StudentFolder, options: CalibrateOptions = CalibrateOptions()) -> Calibration:
+    """What there is to calibrate a student with.
+
+    Raises
+    ------
+    SettingsError
+        If there are no held-out videos, or no targets any more.
+    """
+    targets = targets_of(student, options.targets)
+    calibration = judged(student, "calibration", targets)
+    temps = temperatures(student, calibration)
+    choosing = to_choose_on(student, calibration, targets).tempered(*temps)
+    costs = costs_of(options.costs, student, targets)
+    fit = None
+    if any(s.endswith(IN_CONTEXT) for s in options.scores):
+        fit = ContextFit(choosing.known(), options.seed)
+    known = choosing.known(None if fit is None else fit.for_these())
+    return Calibration(student, targets, calibration, temps, fit, Simulation(known, costs, seed=options.seed))
+
+
 def calibrate(
     student_url: str, wish: Wish, options: CalibrateOptions = CalibrateOptions()
 ) -> CalibrateReport:
@@ -122,17 +155,8 @@ def calibrate(
     student = open_student(student_url)
     if not options.overwrite:
         _check_name(student, name, wish, options)
-    targets = targets_of(student, options.targets)
-    calibration = judged(student, "calibration", targets)
-    temps = temperatures(student, calibration)
-    choosing = to_choose_on(student, calibration, targets).tempered(*temps)
-    costs = costs_of(options.costs, student, targets)
-    fit = (
-        ContextFit(choosing.known(), options.seed)
-        if any(s.endswith(IN_CONTEXT) for s in options.scores)
-        else None
-    )
-    sim = Simulation(choosing.known(None if fit is None else fit.for_these()), costs, seed=options.seed)
+    having = open_calibration(student, options)
+    targets, temps, fit, sim = having.targets, having.temperatures, having.fit, having.sim
     tried = _TRIED if wish.max_disagreement is None else _TRIED_TO_CERTIFY
     kinds = options.kinds or tried
     if options.passage is not None and (other := [k for k in kinds if k not in BY_PASSAGE]):
@@ -140,8 +164,7 @@ def calibrate(
     bases = bases_of(kinds, options.scores, options.passage, _stride(targets, options.passage))
     certificate = None
     if wish.max_disagreement is not None:
-        certifying = _Certifying(student, targets, calibration, temps[0], fit)
-        chosen, certificate = _guaranteed(certifying, sim, bases, wish, options)
+        chosen, certificate = _guaranteed(having, bases, wish, options)
     else:
         chosen = choose(sim, bases, options.aggregation, wish)
     document = PolicyDocument(
@@ -159,7 +182,7 @@ def calibrate(
         context=fit.heads if fit is not None and chosen.spec.in_context else None,
         wish=wish,
         tried=options.tried(),
-        costs=costs,
+        costs=sim.costs,
         expected=_expected(sim, chosen.outcome),
         certificate=certificate,
         made_at=now(),
@@ -200,24 +223,13 @@ def _stride(targets: ShardStore, passage: float | None) -> float | None:
     return clip.stride_seconds or clip.seconds
 
 
-@dataclass(frozen=True)
-class _Certifying:
-    """What there is to certify with."""
-
-    student: StudentFolder
-    targets: ShardStore
-    calibration: Judged
-    temperature: float
-    fit: ContextFit | None
-
-
 def _guaranteed(
-    having: _Certifying, sim: Simulation, bases: Sequence[PolicySpec], wish: Wish, options: CalibrateOptions
+    having: Calibration, bases: Sequence[PolicySpec], wish: Wish, options: CalibrateOptions
 ) -> tuple[Chosen, Certificate]:
     """The policy with a certificate. The one to test is that which needs the teacher least, on the videos to choose on,
     at half of the disagreement that is allowed."""
     alpha, delta = wish.max_disagreement or 0.0, round(1 - wish.confidence, 12)
-    student = having.student
+    student, sim, temperature = having.student, having.sim, having.temperatures[0]
     base = _most_promising(sim, bases, options.aggregation, alpha)
     pooled = options.aggregation or usual_aggregation(base.kind)
     members = sequence_of(base, sim.known)
@@ -227,7 +239,7 @@ def _guaranteed(
         "targets": having.targets.document.fingerprint,
         "members": [m.identity() for m in members],
         "aggregation": pooled,
-        "student_temperature": having.temperature,
+        "student_temperature": temperature,
         "alpha": alpha,
         "delta": delta,
         "salt": options.seed,
@@ -236,7 +248,7 @@ def _guaranteed(
     if context is not None:
         body["context"] = context.heads.model_dump(mode="json")
     kept, left_out, named = _to_certify_on(student, having.calibration, having.targets)
-    known = kept.tempered(having.temperature).known(None if context is None else context.for_others())
+    known = kept.tempered(temperature).known(None if context is None else context.for_others())
     body["data"] = _digest_of(kept)
     look = _written_down(student, body, lambda level: check_groups(known, pooled, alpha, level))
     found = certify(known, members, pooled, alpha=alpha, delta=look.level, salt=options.seed)

@@ -33,6 +33,7 @@ class Held:
     own_SN: Floats
     teacher_SN: Floats
     msp_SN: Floats
+    nll_SN: Floats
     student_right_SN: NDArray[np.bool_]
     teacher_right_N: NDArray[np.bool_]
     key_N: NDArray[np.str_]
@@ -58,6 +59,7 @@ def held(folders: Sequence[Sequence[str]], split: str = "test") -> Held:
     tables = [t.filter(pc.is_valid(t["label"])) for t in tables]
     first = tables[0]
     label = first["label"].to_numpy()
+    rows = np.arange(len(label))
     video = np.unique(np.array(first["video_id"].to_pylist()), return_inverse=True)[1]
     group = first["group"].to_numpy()
     probs = [softmax(np.stack(t["logits"].to_numpy()).astype(np.float32)) for t in tables]
@@ -69,6 +71,9 @@ def held(folders: Sequence[Sequence[str]], split: str = "test") -> Held:
         own_SN=np.array([t["student_right"].to_numpy() for t in tables], np.float64),
         teacher_SN=np.array([t["teacher_right"].to_numpy() for t in tables], np.float64),
         msp_SN=np.array([p.max(1) for p in probs], np.float64),
+        nll_SN=np.array(
+            [-np.log(np.maximum(p[rows, label], np.finfo(np.float32).tiny)) for p in probs], np.float64
+        ),
         student_right_SN=np.array(rights),
         teacher_right_N=first["teacher_top1"].to_numpy() == label,
         key_N=np.array(

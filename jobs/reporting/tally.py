@@ -5,7 +5,7 @@ Shapes: N clips.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -57,8 +57,9 @@ class Tally:
         ):
             self.seconds[name] += float(ms_N.sum()) / 1e3
         answers = answers_in(self.spec, table)
+        decision = replace(answers.decision, in_two_passes=self.spec.policy.kind == "budget")
         self.videos += answers.scores.num_videos
-        self.at_costs += spent(answers.scores, answers.decision, self.costs).seconds
+        self.at_costs += spent(answers.scores, decision, self.costs).seconds
         dense = DenseTeacher().select(answers.scores)
         self.dense_at_costs += spent(answers.scores, dense, self.costs).seconds
 

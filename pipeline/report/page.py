@@ -48,6 +48,7 @@ class Table:
     strong: frozenset[int] = frozenset()
     """Rows to be seen first."""
     caption: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True)

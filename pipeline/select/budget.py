@@ -6,7 +6,7 @@ that comes of it can be applied to a video by itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -32,7 +32,7 @@ class Budget:
     def select(self, scores: ClipScores) -> Decision:
         # As they are written, so that a choice among rows of a store is the same.
         value_N = deferral(scores, self.score).astype(np.float32).astype(np.float64)
-        return deferring(best_share(value_N, self.share))
+        return replace(deferring(best_share(value_N, self.share)), in_two_passes=True)
 
 
 def best_share(value_N: Floats, share: float) -> Bools:

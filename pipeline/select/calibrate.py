@@ -53,19 +53,29 @@ def choose(
     SettingsError
         If none meets it.
     """
-    labelled = sim.is_labelled
-    bases = [_fit_for(base, aggregation) for base in bases]
-    if wish.accuracy_drop is not None and not labelled:
-        raise SettingsError("--accuracy-drop needs labels, and few or none of the held-out videos have one")
-    found: list[Chosen] = []
-    for base in bases:
+    _check_labels(sim, wish)
+    return best(sim, tried(sim, bases, aggregation, wish), wish)
+
+
+def tried(
+    sim: Simulation, bases: Iterable[PolicySpec], aggregation: AggregationName | None, wish: Wish
+) -> list[Chosen]:
+    """What all members come to. Of a ``wish`` only a budget matters: members that spend just that are tried too."""
+    found = []
+    for base in [_fit_for(base, aggregation) for base in bases]:
+        pooled = aggregation or usual_aggregation(base.kind)
         for spec in _members(base, sim.known, wish):
             decision = policy_of(spec).select(sim.known.scores)
-            pooled = aggregation or usual_aggregation(base.kind)
             found.append(Chosen(spec, pooled, sim.outcome(decision, pooled)))
+    return found
+
+
+def best(sim: Simulation, found: Sequence[Chosen], wish: Wish) -> Chosen:
+    """The one of what was tried that meets a wish best; see `choose`."""
+    _check_labels(sim, wish)
 
     def worth(c: Chosen) -> float:
-        return (c.outcome.accuracy if labelled else c.outcome.agreement).value
+        return (c.outcome.accuracy if sim.is_labelled else c.outcome.agreement).value
 
     within = [c for c in found if _meets(c.outcome, wish)]
     if not within:
@@ -77,6 +87,11 @@ def choose(
     if wish.accuracy_drop is not None:
         return min(within, key=lambda c: (c.outcome.ratio, -worth(c)))
     return max(within, key=lambda c: (worth(c), -c.outcome.ratio))
+
+
+def _check_labels(sim: Simulation, wish: Wish) -> None:
+    if wish.accuracy_drop is not None and not sim.is_labelled:
+        raise SettingsError("--accuracy-drop needs labels, and few or none of the held-out videos have one")
 
 
 def _fit_for(base: PolicySpec, aggregation: AggregationName | None) -> PolicySpec:

@@ -19,11 +19,13 @@ from schemas.arrays import Bools
 @dataclass(frozen=True)
 class Decision:
     """``inclusion_N`` is the probability with which the teacher was asked about each clip, where that was drawn; None
-    where it follows from the scores."""
+    where it follows from the scores. ``in_two_passes`` where no clip is the teacher's before the student has looked at
+    all videos: what the teacher is to see is then decoded again."""
 
     student_N: Bools
     teacher_N: Bools
     inclusion_N: NDArray[np.float64] | None = None
+    in_two_passes: bool = False
 
 
 class Policy(Protocol):

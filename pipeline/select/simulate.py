@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics import Estimate, enough_labels
+from pipeline.metrics import Estimate, enough_labels, interval
 from pipeline.select.aggregate import AGGREGATIONS, TEMPERED, Answers, video_labels
 from pipeline.select.costs import Spent, spent
 from pipeline.select.decision import Decision
@@ -103,8 +103,7 @@ class Simulation:
             return Estimate(value, np.nan, np.nan)
         with np.errstate(invalid="ignore"):
             draws_B = (self._draws_BG @ total_G) / (self._draws_BG @ count_G)
-        low, high = np.nanquantile(draws_B, [0.025, 0.975])
-        return Estimate(value, float(low), float(high))
+        return Estimate(value, *interval(draws_B))
 
     # ---------------------------------------------------------------- scores
 
@@ -167,5 +166,4 @@ def _areas(value_X: Floats, gain_X: Floats, weight_BX: Floats) -> Floats:
 
 
 def _of(values_B: Floats) -> Estimate:
-    low, high = np.nanquantile(values_B[1:], [0.025, 0.975])
-    return Estimate(float(values_B[0]), float(low), float(high))
+    return Estimate(float(values_B[0]), *interval(values_B[1:]))
