@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test evidence lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.run
@@ -14,6 +14,10 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# The whole of it, small and from nothing: a page of evidence and a report of labels, in build/evidence.
+evidence: $(VENV)/.run
+	$(BIN)/python -m bench.evidence quick build/evidence
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
