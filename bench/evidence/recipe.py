@@ -1,8 +1,8 @@
 """A data set of the evidence: where its stores are, how its students are trained, and which rows are wanted.
 
-A recipe is YAML (`bench/evidence/recipes`). Its folder holds target stores (``targets-*``, or ``fold-K/targets-*``, where
-each fold has a teacher of its own), a frame store (``frames-*``), and what further teachers are named. The costs of a
-recipe are those of one machine, once: policies are chosen by them, so that the same stores give the same numbers
+A recipe is YAML (`bench/evidence/recipes`). Its folder holds target stores (``targets-*``; or ``fold-K/targets-*``,
+where each fold has a teacher of its own), a frame store (``frames-*``), and what further teachers are named. The costs
+of a recipe are those of one machine, once: policies are chosen by them, so that the same stores give the same numbers
 everywhere.
 """
 
