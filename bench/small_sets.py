@@ -1,7 +1,8 @@
 """Students of two small real sets, cross-fitted over all groups: labels alone against the cache, with intervals.
 
     python -m bench.small_sets fight MANIFEST WEIGHTS.h5 OUT      # teacher: a foreign fight detector (RGB and flow)
-    python -m bench.small_sets interaction MANIFEST OUT           # teacher: nested probes over an image network
+    python -m bench.small_sets interaction MANIFEST OUT [--folds 5]  # teacher: nested probes over an image network
+    python -m bench.small_sets interaction MANIFEST OUT --hold-out set2  # one teacher, which saw no group set2...
     python -m bench.small_sets accuracy OUT [--epochs 30]         # 5 folds, 3 seeds, both arms
     python -m bench.small_sets selective OUT [--seeds 1 2 3]      # clips divided between these students and the teacher
 
@@ -12,6 +13,7 @@ do not say is not said. Run again to continue."""
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
 import sys
@@ -23,13 +25,14 @@ import numpy as np
 
 from bench.distill import ARMS, say, told
 from bench.distill_arms.compare import held, paired, summary
-from bench.distill_arms.probe import nested_logits, write_targets
+from bench.distill_arms.probe import held_out_logits, nested_logits, write_targets
 from bench.selective import Applied, Entry, applied, over_students
 from jobs.calibrate import CalibrateOptions, calibrate
 from jobs.distill import DistilOptions, distil
 from jobs.frames import keep_frames
 from jobs.runners import runner_for
 from jobs.teach import TeachOptions, teach
+from pipeline.draws import folds
 from pipeline.known import group_hashes
 from pipeline.models.memory import keep_freed_memory
 from pipeline.store.read import read
@@ -76,33 +79,67 @@ def fight(manifest: Path, weights: Path, out: Path) -> None:
         print(json.dumps(report.to_json(), indent=1))
 
 
-def interaction(manifest: Path, out: Path) -> None:
+def interaction(manifest: Path, out: Path, num_folds: int = FOLDS, hold_out: str | None = None) -> None:
+    """Targets of every fold under ``fold-K``; with ``hold_out``, one store whose test split are the groups of that
+    beginning, and whose teacher saw none of them."""
+    if hold_out is not None:
+        manifest = _split_manifest(manifest, out, hold_out)
     with runner_for(RayOptions(), local=False) as runner:
         options = TeachOptions(name="features", batch_size=4)
         report = teach(str(manifest), str(out / "features"), features_teacher(), options, runner=runner)
         keep_frames(report.store.url, str(out), KEEP, runner=runner)
     print(json.dumps(report.to_json()["this_run"]))
-    rows = read(report.store, ["video_id", "start_us", "logits", "label", "group", "file_id"])
+    rows = read(report.store, ["video_id", "start_us", "logits", "label", "split", "group", "file_id"])
     x_NF = np.stack(rows["logits"].to_numpy()).astype(np.float64)
     classes, y_N = np.unique(rows["label"].to_pylist(), return_inverse=True)
     keys = list(zip(rows["video_id"].to_pylist(), rows["start_us"].to_pylist(), strict=True))
+    group_N = group_hashes(rows)
+    if hold_out is not None:
+        test_N = np.array(rows["split"].to_pylist()) == "test"
+        logits_NK = held_out_logits(x_NF, y_N, group_N, test_N, num_folds, len(classes))
+        made = {f"without {hold_out}": (out, {"held_out": hold_out}, logits_NK, test_N)}
+    else:
+        outer_N = folds(group_N, num_folds)
+        made = {
+            f"fold {fold}": (
+                out / f"fold-{fold}",
+                {"fold": fold, "folds": num_folds},
+                logits,
+                outer_N == fold,
+            )
+            for fold, logits in nested_logits(x_NF, y_N, group_N, outer_N, len(classes)).items()
+        }
     features = features_teacher()
-    for fold in range(FOLDS):
-        logits_NK = nested_logits(x_NF, y_N, group_hashes(rows), fold, FOLDS, len(classes))
-        kwargs = {"fold": fold, "folds": FOLDS, "features": report.store.document.fingerprint}
+    for name, (folder, how, logits_NK, test_N) in made.items():
         probe = ModelRef(
             factory="bench.distill_arms.probe:nested_logits",
-            kwargs=kwargs,
+            kwargs={**how, "features": report.store.document.fingerprint},
             num_classes=len(classes),
             classes=tuple(str(c) for c in classes),
             code="logits written by bench.small_sets",
             weights_sha256=hashlib.sha256(logits_NK.tobytes()).hexdigest(),
         )
         spec = features.model_copy(update={"teacher": probe})
-        store = write_targets(
-            report.store, str(out / f"fold-{fold}"), spec, dict(zip(keys, logits_NK, strict=True))
+        store = write_targets(report.store, str(folder), spec, dict(zip(keys, logits_NK, strict=True)))
+        right_N = logits_NK.argmax(1) == y_N
+        say(
+            f"{name}: {right_N.mean():.3f} of clips right, {right_N[test_N].mean():.3f} of its own -> {store.url}"
         )
-        say(f"fold {fold}: {(logits_NK.argmax(1) == y_N).mean():.3f} of clips right -> {store.url}")
+
+
+def _split_manifest(manifest: Path, out: Path, hold_out: str) -> Path:
+    """The manifest with the groups of a beginning as test, and all others as train."""
+    with manifest.open() as file:
+        rows = list(csv.DictReader(file))
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "manifest.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            split = "test" if row["group"].startswith(hold_out) else "train"
+            writer.writerow({**row, "uri": str(manifest.parent.resolve() / row["uri"]), "split": split})
+    return path
 
 
 def targets_of(out: Path, fold: int) -> str:
@@ -221,6 +258,11 @@ def main() -> None:
         if name == "fight":
             command.add_argument("weights", type=Path)
         command.add_argument("out", type=Path)
+        if name == "interaction":
+            command.add_argument("--folds", type=int, default=FOLDS)
+            command.add_argument(
+                "--hold-out", metavar="BEGINNING", help="of the groups that are the test split"
+            )
     judge = commands.add_parser("accuracy")
     judge.add_argument("out", type=Path)
     judge.add_argument("--epochs", type=int, default=30)
@@ -235,7 +277,7 @@ def main() -> None:
     if args.command == "fight":
         fight(args.manifest, args.weights, args.out)
     elif args.command == "interaction":
-        interaction(args.manifest, args.out)
+        interaction(args.manifest, args.out, args.folds, args.hold_out)
     elif args.command == "selective":
         selective(args.out, tuple(args.seeds))
     else:

@@ -30,7 +30,7 @@ from pipeline.select.context_fit import ContextFit
 from pipeline.select.decision import Decision
 from pipeline.select.joined import Judged
 from pipeline.select.policies import bases_of, policy_of, usual_aggregation
-from pipeline.select.simulate import Outcome, Simulation
+from pipeline.select.simulate import NUM_DRAWS, Outcome, Simulation
 from pipeline.store.document import library_versions, now
 from pipeline.store.shard_store import ShardStore
 from schemas.arrays import Bools
@@ -116,8 +116,10 @@ class Calibration:
     sim: Simulation
 
 
-def open_calibration(student: StudentFolder, options: CalibrateOptions = CalibrateOptions()) -> Calibration:
-    """What there is to calibrate a student with.
+def open_calibration(
+    student: StudentFolder, options: CalibrateOptions = CalibrateOptions(), *, num_draws: int = NUM_DRAWS
+) -> Calibration:
+    """What there is to calibrate a student with; ``num_draws`` are for intervals, which choose nothing.
 
     Raises
     ------
@@ -133,7 +135,8 @@ def open_calibration(student: StudentFolder, options: CalibrateOptions = Calibra
     if any(s.endswith(IN_CONTEXT) for s in options.scores):
         fit = ContextFit(choosing.known(), options.seed)
     known = choosing.known(None if fit is None else fit.for_these())
-    return Calibration(student, targets, calibration, temps, fit, Simulation(known, costs, seed=options.seed))
+    sim = Simulation(known, costs, num_draws=num_draws, seed=options.seed)
+    return Calibration(student, targets, calibration, temps, fit, sim)
 
 
 def calibrate(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -102,15 +103,38 @@ def probed(
 
 
 def nested_logits(
-    x_NF: Floats, y_N: NDArray[np.int64], group_N: U64, fold: int, num_folds: int, num_classes: int
+    x_NF: Floats, y_N: NDArray[np.int64], group_N: U64, outer_N: NDArray[np.integer], num_classes: int
+) -> dict[int, Floats]:
+    """Logits (N, K) of all clips by the teacher of each outer fold: by probes that saw neither a clip, nor its group,
+    nor the fold. ``outer_N`` is the fold of each clip, and no group is in two."""
+    numbers = np.unique(outer_N).tolist()
+    found = {}
+    for fold in numbers:
+        found[fold] = probed(x_NF, y_N, group_N, outer_N != fold, num_classes)
+    for first, second in combinations(numbers, 2):  # who saw neither serves both
+        train_N = (outer_N != first) & (outer_N != second)
+        said_NK = probed(x_NF, y_N, group_N, train_N, num_classes)
+        found[first][outer_N == second] = said_NK[outer_N == second]
+        found[second][outer_N == first] = said_NK[outer_N == first]
+    return found
+
+
+def held_out_logits(
+    x_NF: Floats,
+    y_N: NDArray[np.int64],
+    group_N: U64,
+    test_N: NDArray[np.bool_],
+    num_folds: int,
+    num_classes: int,
 ) -> Floats:
-    """Logits (N, K) of all clips by the teacher of an outer fold: by probes that saw neither a clip nor its group."""
-    outer_N = folds(group_N, num_folds)
-    out_NK = probed(x_NF, y_N, group_N, outer_N != fold, num_classes)
-    for other in range(num_folds):
-        if other != fold:
-            train_N = (outer_N != fold) & (outer_N != other)
-            out_NK[outer_N == other] = probed(x_NF, y_N, group_N, train_N, num_classes)[outer_N == other]
+    """Logits (N, K) of all clips by a teacher that saw none of ``test_N``: of these by a probe that saw all others, of
+    the others by probes that did not see their fold."""
+    out_NK = probed(x_NF, y_N, group_N, ~test_N, num_classes)
+    inner_N = np.full(len(y_N), -1)
+    inner_N[~test_N] = folds(group_N[~test_N], num_folds)
+    for fold in range(num_folds):
+        mine_N = inner_N == fold
+        out_NK[mine_N] = probed(x_NF, y_N, group_N, ~test_N & ~mine_N, num_classes)[mine_N]
     return out_NK
 
 

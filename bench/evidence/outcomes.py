@@ -144,7 +144,7 @@ class Student:
 
     def __init__(self, url: str, costs: CostFlags) -> None:
         student = open_student(url)
-        found = open_calibration(student, CalibrateOptions(costs=costs))
+        found = open_calibration(student, CalibrateOptions(costs=costs), num_draws=2)
         if found.fit is None:
             raise ValueError("scores in context are wanted")
         self.student, self.targets, self._choosing = student, found.targets, found.sim

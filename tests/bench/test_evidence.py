@@ -52,7 +52,9 @@ def test_recipes_are_whole(name: str) -> None:
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"no recipe 'nothing': fight, interaction, motion, quick"):
+    with pytest.raises(
+        SettingsError, match=r"no recipe 'nothing': fight, interaction, interaction-hard, motion, quick"
+    ):
         read_recipe("nothing")
     for find in (lambda: targets_in(tmp_path, 0), lambda: frames_in(tmp_path)):
         with pytest.raises(SettingsError, match="holds no"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.distill_arms.probe import fit_probe, nested_logits, write_targets
+from bench.distill_arms.probe import fit_probe, held_out_logits, nested_logits, write_targets
 from jobs.teach import TeachOptions, teach
 from pipeline.draws import folds
 from pipeline.models.resolve import resolve_targets
@@ -38,17 +38,37 @@ def test_a_probe_learns_and_a_penalty_holds_it_back(clips: tuple[np.ndarray, ...
 
 def test_no_target_hangs_on_labels_of_its_group_or_of_the_outer_fold(clips: tuple[np.ndarray, ...]) -> None:
     x_NF, y_N, group_N = clips
-    before_NK = nested_logits(x_NF, y_N, group_N, 1, FOLDS, 3)
-    assert (before_NK.argmax(1) == y_N).mean() > 0.8
-    of_outer = folds(group_N, FOLDS) == 1
-    other_NK = nested_logits(x_NF, np.where(of_outer, (y_N + 1) % 3, y_N), group_N, 1, FOLDS, 3)
+    outer_N = folds(group_N, FOLDS)
+
+    def logits(labels_N: np.ndarray) -> dict[int, np.ndarray]:
+        return nested_logits(x_NF, labels_N, group_N, outer_N, 3)
+
+    before = logits(y_N)
+    assert sorted(before) == list(range(FOLDS))
+    assert all((before_NK.argmax(1) == y_N).mean() > 0.8 for before_NK in before.values())
+    other = logits(np.where(outer_N == 1, (y_N + 1) % 3, y_N))
     np.testing.assert_array_equal(
-        before_NK, other_NK
+        before[1], other[1]
     )  # no clip's target knows the labels students are judged by
+    assert not np.array_equal(before[2], other[2])
     for group in (0, 7, 19):
         mine = group_N == group
-        changed_NK = nested_logits(x_NF, np.where(mine, (y_N + 1) % 3, y_N), group_N, 1, FOLDS, 3)
-        np.testing.assert_array_equal(before_NK[mine], changed_NK[mine])
+        changed = logits(np.where(mine, (y_N + 1) % 3, y_N))
+        for fold in range(FOLDS):
+            np.testing.assert_array_equal(before[fold][mine], changed[fold][mine])
+
+
+def test_a_teacher_that_is_tested_elsewhere_saw_nothing_of_it(clips: tuple[np.ndarray, ...]) -> None:
+    x_NF, y_N, group_N = clips
+    test_N = group_N >= 12
+    before_NK = held_out_logits(x_NF, y_N, group_N, test_N, 4, 3)
+    assert (before_NK.argmax(1) == y_N).mean() > 0.8
+    changed_NK = held_out_logits(x_NF, np.where(test_N, (y_N + 1) % 3, y_N), group_N, test_N, 4, 3)
+    np.testing.assert_array_equal(before_NK, changed_NK)
+    mine = group_N == 3
+    changed_NK = held_out_logits(x_NF, np.where(mine, (y_N + 1) % 3, y_N), group_N, test_N, 4, 3)
+    np.testing.assert_array_equal(before_NK[mine], changed_NK[mine])
+    assert not np.array_equal(before_NK[test_N], changed_NK[test_N])
 
 
 def test_given_logits_become_a_store(tmp_path: Path) -> None:
