@@ -56,27 +56,34 @@ def build() -> Features:
     return Features(image_network(2, "efficientnet-lite0").images).eval()
 
 
-def fit_probe(x_NF: Floats, y_N: NDArray[np.int64], num_classes: int, penalty: float) -> torch.nn.Linear:
-    """Multinomial logistic regression, its squared weights penalised: they lie in the span of the clips, and are sought
-    there."""
-    span_RF = np.linalg.svd(x_NF, full_matrices=False)[2]
-    x, y = torch.from_numpy(x_NF @ span_RF.T), torch.from_numpy(y_N)
-    probe = torch.nn.Linear(x.shape[1], num_classes, dtype=torch.float64)
-    torch.nn.init.zeros_(probe.weight)
-    torch.nn.init.zeros_(probe.bias)
-    optimizer = torch.optim.LBFGS(probe.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+class Span:
+    """Clips in the space that they span, in which a penalised probe of them lies: found once for all penalties."""
 
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        value = torch.nn.functional.cross_entropy(probe(x), y) + penalty * probe.weight.square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+    def __init__(self, x_NF: Floats, y_N: NDArray[np.int64], num_classes: int) -> None:
+        self._span_RF = np.linalg.svd(x_NF, full_matrices=False)[2]
+        self._x, self._y = torch.from_numpy(x_NF @ self._span_RF.T), torch.from_numpy(y_N)
+        self._num_classes = num_classes
 
-    optimizer.step(loss)
-    found = torch.nn.Linear(x_NF.shape[1], num_classes, dtype=torch.float64).requires_grad_(False)
-    found.weight.copy_(probe.weight.detach() @ torch.from_numpy(span_RF))
-    found.bias.copy_(probe.bias.detach())
-    return found
+    def fit(self, penalty: float) -> torch.nn.Linear:
+        """Multinomial logistic regression, its squared weights penalised."""
+        x, y = self._x, self._y
+        probe = torch.nn.Linear(x.shape[1], self._num_classes, dtype=torch.float64)
+        torch.nn.init.zeros_(probe.weight)
+        torch.nn.init.zeros_(probe.bias)
+        optimizer = torch.optim.LBFGS(probe.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+        def loss() -> torch.Tensor:
+            optimizer.zero_grad()
+            value = torch.nn.functional.cross_entropy(probe(x), y) + penalty * probe.weight.square().sum()
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        optimizer.step(loss)
+        found = torch.nn.Linear(self._span_RF.shape[1], self._num_classes, dtype=torch.float64)
+        found.requires_grad_(False)
+        found.weight.copy_(probe.weight.detach() @ torch.from_numpy(self._span_RF))
+        found.bias.copy_(probe.bias.detach())
+        return found
 
 
 def probed(
@@ -85,20 +92,17 @@ def probed(
     """Logits (N, K) of all clips, by a probe fitted on ``train_N``; the penalty is chosen there, over groups."""
     x_NF = (x_NF - x_NF[train_N].mean(0)) / (x_NF[train_N].std(0) + 1e-6)
     inner_N = folds(group_N, 4, seed=7)
-    losses = []
-    for penalty in PENALTIES:
-        total = 0.0
-        for k in range(4):
-            fit_N, held_N = train_N & (inner_N != k), train_N & (inner_N == k)
-            if held_N.any():
-                probe = fit_probe(x_NF[fit_N], y_N[fit_N], num_classes, penalty)
-                logits = probe(torch.from_numpy(x_NF[held_N]))
-                total += float(
-                    torch.nn.functional.cross_entropy(logits, torch.from_numpy(y_N[held_N]), reduction="sum")
-                )
-        losses.append(total)
+    losses = np.zeros(len(PENALTIES))
+    for k in range(4):
+        fit_N, held_N = train_N & (inner_N != k), train_N & (inner_N == k)
+        if held_N.any():
+            span = Span(x_NF[fit_N], y_N[fit_N], num_classes)
+            held, truth = torch.from_numpy(x_NF[held_N]), torch.from_numpy(y_N[held_N])
+            for at, penalty in enumerate(PENALTIES):
+                logits = span.fit(penalty)(held)
+                losses[at] += float(torch.nn.functional.cross_entropy(logits, truth, reduction="sum"))
     best = PENALTIES[int(np.argmin(losses))]
-    probe = fit_probe(x_NF[train_N], y_N[train_N], num_classes, best)
+    probe = Span(x_NF[train_N], y_N[train_N], num_classes).fit(best)
     return np.asarray(probe(torch.from_numpy(x_NF)).numpy())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.distill_arms.probe import fit_probe, held_out_logits, nested_logits, write_targets
+from bench.distill_arms.probe import Span, held_out_logits, nested_logits, write_targets
 from jobs.teach import TeachOptions, teach
 from pipeline.draws import folds
 from pipeline.models.resolve import resolve_targets
@@ -31,7 +31,7 @@ def clips() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_a_probe_learns_and_a_penalty_holds_it_back(clips: tuple[np.ndarray, ...]) -> None:
     x_NF, y_N, _ = clips
-    free, held = (fit_probe(x_NF, y_N, 3, penalty) for penalty in (1e-3, 1.0))
+    free, held = (Span(x_NF, y_N, 3).fit(penalty) for penalty in (1e-3, 1.0))
     assert float(free.weight.norm()) > 3 * float(held.weight.norm())
     assert (np.asarray(x_NF @ free.weight.numpy().T + free.bias.numpy()).argmax(1) == y_N).mean() > 0.9
 
