@@ -9,24 +9,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jobs.labelling.output import write_files
+from jobs.labelling.output import check_files, write_files
 from jobs.reporting.cards import cards
 from jobs.reporting.contacts import contacts
 from jobs.reporting.gathered import Gathered, gather
 from jobs.reporting.sections import Figures, first_picture, numbers, sections
 from pipeline.exports.document import OutFile
 from pipeline.exports.uris import parse_prefix, rewritten
-from pipeline.report.ledger import Prices
 from pipeline.report.page import Contacts, Page, Section, render
 from pipeline.report.style import FileKind, as_file
 from pipeline.review import KINDS, in_order
 from pipeline.store.document import now
 from pipeline.uris import without_secrets
 from schemas.errors import SettingsError
+from schemas.policy import PriceFlags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ class ReportOptions:
     student: str | None = None
     targets: str | None = None
     split: str = "test"
-    prices: Prices | None = None
+    prices: PriceFlags = field(default_factory=PriceFlags)
     videos: int = 24
     pictures: bool = True
     figures: str | None = None
@@ -74,7 +74,7 @@ def report(labels: str, out: str, options: ReportOptions = ReportOptions()) -> R
         If it is no finished label store, what was named does not belong to it, or a file is there already; nothing was
         written.
     """
-    if not out.endswith((".html", ".htm")):
+    if not out.lower().endswith((".html", ".htm")):
         raise SettingsError(f"-o {out}: the page is one file, and its name ends in .html")
     prefixes = [parse_prefix(text) for text in options.uri_prefixes]
 
@@ -92,12 +92,12 @@ def report(labels: str, out: str, options: ReportOptions = ReportOptions()) -> R
     figures = Figures()
     page, kinds = _page(found, figures, shown, options)
     html = render(page).encode()
-    url = write_files(out, [OutFile("", lambda: html)], one_file=True, overwrite=options.overwrite)
+    whole, pictures = [OutFile("", lambda: html)], _as_files(figures.drawn)
+    check_files(out, whole, one_file=True, overwrite=options.overwrite)
     place = None
     if options.figures is not None:
-        place = write_files(
-            options.figures, _as_files(figures.drawn), one_file=False, overwrite=options.overwrite
-        )
+        place = write_files(options.figures, pictures, one_file=False, overwrite=options.overwrite)
+    url = write_files(out, whole, one_file=True, overwrite=options.overwrite)
     return ReportMade(url, place, numbers(found, kinds))
 
 

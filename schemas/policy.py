@@ -68,11 +68,11 @@ class CostFlags(Spec):
 class PriceFlags(Spec):
     """What an hour of each device costs, in whatever currency."""
 
-    decode: float = Field(0.0, ge=0)
+    decode: float | None = Field(None, ge=0)
     """Of decoding."""
-    student: float = Field(0.0, ge=0)
+    student: float | None = Field(None, ge=0)
     """Of the student's device."""
-    teacher: float = Field(0.0, ge=0)
+    teacher: float | None = Field(None, ge=0)
     """Of the teacher's device."""
 
 

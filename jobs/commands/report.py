@@ -70,14 +70,13 @@ def report(
     from jobs.commands.console import emit
     from jobs.report import ReportOptions
     from jobs.report import report as run_report
-    from pipeline.report.ledger import Prices
 
     at_least("--videos", videos, 0)
     options = ReportOptions(
         student,
         targets,
         split,
-        Prices(prices.decode, prices.student, prices.teacher) or None,
+        prices,
         videos,
         not no_pictures,
         figures,
@@ -104,7 +103,7 @@ def _text(made: ReportMade) -> str:
         d = lost["difference"]
         bounds = "" if d["low"] is None else f" [{d['low']:+.4f}, {d['high']:+.4f}]"
         lines.append(
-            f"accuracy  {lost['right']['value']:.4f}, {d['value']:+.4f}{bounds} against the dense teacher"
+            f"accuracy  {lost['right_beside']['value']:.4f}, {d['value']:+.4f}{bounds} against the dense teacher"
         )
     elif lost["agreement"] is not None:
         lines.append(f"labels    {lost['agreement']['value']:.4f} are the dense teacher's")

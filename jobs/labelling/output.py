@@ -28,6 +28,22 @@ def write_files(out: str, files: Sequence[OutFile], *, one_file: bool, overwrite
         If a file is there already and not to be overwritten, or ``out`` is of the other sort: nothing was written. Or
         if one cannot be written.
     """
+    folder, paths = _checked(out, files, one_file, overwrite)
+    for file, path in zip(files, paths, strict=True):
+        if not _put(folder, path, file.render(), overwrite):
+            raise SettingsError(f"{_url(folder, path)} was made by someone else meanwhile")
+    return _url(folder, paths[0]) if one_file else folder.url
+
+
+def check_files(out: str, files: Sequence[OutFile], *, one_file: bool, overwrite: bool) -> None:
+    """Raises what `write_files` would before it writes anything."""
+    _checked(out, files, one_file, overwrite)
+
+
+def _checked(
+    out: str, files: Sequence[OutFile], one_file: bool, overwrite: bool
+) -> tuple[StoreFiles, list[str]]:
+    """Where the files are to be, and that they may."""
     folder, paths = _places(out, files, one_file)
     _check_sort(folder, out, one_file)
     if twice := [path for path, number in Counter(paths).items() if number > 1]:
@@ -38,10 +54,7 @@ def write_files(out: str, files: Sequence[OutFile], *, one_file: bool, overwrite
             + (f", and {len(there) - 1} more of {len(paths)} files" if len(there) > 1 else "")
             + ": --overwrite replaces it"
         )
-    for file, path in zip(files, paths, strict=True):
-        if not _put(folder, path, file.render(), overwrite):
-            raise SettingsError(f"{_url(folder, path)} was made by someone else meanwhile")
-    return _url(folder, paths[0]) if one_file else folder.url
+    return folder, paths
 
 
 def _places(out: str, files: Sequence[OutFile], one_file: bool) -> tuple[StoreFiles, list[str]]:

@@ -59,17 +59,17 @@ def lost(found: Gathered) -> Card:
         line = f"of {a.videos} audited videos {a.disagreements} got another label than the dense teacher's"
         promised = f"at most {percent(a.drift.alpha)} were promised: the archive is not what it was"
         return Card(title, "drift alarm", (line, promised), "bad", "#lost")
-    if c.difference is not None and c.right is not None and c.dense is not None:
+    if c.is_of_most and c.difference and c.right_beside and c.dense:
         lines = (
-            f"accuracy {c.right.value:.4f}, the dense teacher's {c.dense.value:.4f}",
-            f"{of_points(c.difference)} on {c.videos} labelled videos in {c.groups} groups",
+            f"accuracy {c.right_beside.value:.4f}, the dense teacher's {c.dense.value:.4f}",
+            f"{of_points(c.difference)} on {c.beside} labelled videos in {c.groups} groups",
         )
         return Card(title, points(c.difference.value), lines, _tone(c.difference), "#lost")
-    if c.agreement is not None and c.compared > a.videos:
+    if c.agreement is not None and c.heard > a.videos:
         e = c.agreement
         lines = (
             "of videos have the dense teacher's label",
-            f"[{percent(e.low)}, {percent(e.high)}] on {c.compared} videos",
+            f"[{percent(e.low)}, {percent(e.high)}] on {c.heard} videos",
         )
         return Card(title, f"{percent(e.value)} agree", lines, "plain", "#lost")
     if a.videos:
@@ -98,6 +98,8 @@ def _to_look_at(kinds: Mapping[str, int]) -> Card:
     wanted = {k: n for k, n in kinds.items() if k not in ("sure", "unreadable") and n}
     total = sum(kinds.values())
     lines = [f"{n} × {WORDS[kind]}" for kind, n in list(wanted.items())[:_SHOWN]]
+    if len(wanted) > _SHOWN:
+        lines.append(f"{sum(list(wanted.values())[_SHOWN:])} more, for other reasons")
     if kinds.get("unreadable"):
         lines.append(f"{kinds['unreadable']} could not be read")
     number = sum(wanted.values())

@@ -59,12 +59,14 @@ def _stretch(video: LabelledVideo, least_sure: Span | None) -> Stretch:
 
 
 def _least_sure(store: ShardStore, ids: Sequence[str]) -> dict[str, Span]:
-    """Of each video, the clip of which whoever answered was least sure; one that nobody answered for comes first."""
+    """Of each video, the clip of which whoever answered was least sure; the first one where nobody was asked."""
     wanted = pa.array(sorted(set(ids)), pa.string())
     found: dict[str, Span] = {}
     for table in scan(store, _COLUMNS):
         mine = table.filter(pc.is_in(table["video_id"], value_set=wanted))
-        sure = pc.fill_null(mine["confidence"], -1.0)
+        sure = pc.fill_null(
+            mine["confidence"], 2.0
+        )  # one that nobody was asked about, where there is no other
         mine = mine.set_column(mine.column_names.index("confidence"), "confidence", sure)
         mine = mine.sort_by([("confidence", "descending"), ("start_us", "descending")])
         for row in mine.to_pylist():  # the last one of a video stands

@@ -8,51 +8,41 @@ Shapes: N clips, V videos, K classes.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from jobs.labelling.audit import Audit, audit
 from jobs.labelling.finished import open_finished
 from jobs.labelling.inputs import POLICY_FILE
 from jobs.labelling.labelled import labelled_videos
 from jobs.labelling.video_labels import READ, VIDEO_LABELS_SCHEMA, finished, of_shard
+from jobs.reporting.behind import Held, find_behind
 from jobs.reporting.tally import Tally
-from jobs.selecting.applied import Applied, applied
-from jobs.selecting.judged import SPLITS, StudentFolder, learnt_from, logits_of, open_student, targets_of
-from jobs.simulate import SimulateOptions, SimulateReport, simulate
+from jobs.selecting.judged import SPLITS, logits_of
 from pipeline.columns import matrix
 from pipeline.known import group_hashes, videos_in_force
 from pipeline.labelled import LabelledVideo
 from pipeline.report.compared import Compared, compared
-from pipeline.report.ledger import Ledger, Prices
+from pipeline.report.ledger import Ledger
 from pipeline.store.read import failures, scan
 from pipeline.store.shard_store import ShardStore
 from pipeline.uncertainty import softmax
+from pipeline.uris import without_secrets
 from schemas.arrays import I64
-from schemas.errors import SettingsError, StoreError
+from schemas.errors import SettingsError
 from schemas.labels import LabelSpec
-from schemas.policy import CostFlags, PolicyDocument
+from schemas.policy import PolicyDocument, PriceFlags
 from schemas.shard import Failure
 
-log = logging.getLogger("locum.report")
-
-_SCORES = ("msp", "entropy", "gain", "gain-in-context", "video-in-context")
-_DRAWS = 200
-"""Bootstrap draws of each point of the frontier, of which only the estimates are drawn."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """What is known of student and teacher on the student's held-out videos."""
-
-    split: str
-    applied: Applied
-    simulated: SimulateReport
+_UNKNOWN = (
+    "Which of these videos student, policy or teacher were made from is not known: the accuracy may be of such "
+    "videos."
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +69,7 @@ def gather(
     student: str | None = None,
     targets: str | None = None,
     split: str = "test",
-    prices: Prices | None = None,
+    prices: PriceFlags = PriceFlags(),
     unfinished: bool = False,
 ) -> Gathered:
     """Read all of it. ``student`` and ``targets`` are where they are now, if not where they were.
@@ -93,10 +83,12 @@ def gather(
         raise SettingsError(f"there is no split {split!r} to judge on: {', '.join(SPLITS)}")
     store, pending = open_finished(labels, unfinished=unfinished, what="report")
     spec = LabelSpec(**store.document.spec)
-    document = _policy_in(store)
-    missing: list[str] = []
-    behind = _behind(spec, document, student, targets, split, missing)
-    tally, parts = Tally(spec, document.costs), [VIDEO_LABELS_SCHEMA.empty_table()]
+    document = _policy_in(store, spec)
+    behind = find_behind(store, spec, document, student, targets, split)
+    tally, parts = (
+        Tally(spec, document.costs, twice=_decodes_twice(store, spec)),
+        [VIDEO_LABELS_SCHEMA.empty_table()],
+    )
     for rows in scan(store, [*spec.table_schema().names, *READ]):
         if rows.num_rows:
             tally.add(rows)
@@ -114,80 +106,30 @@ def gather(
         compared=_compared(spec, table, behind.cached),
         audit=audit(store, table, document),
         held=behind.held,
-        missing=tuple(missing),
+        missing=(*behind.missing, *(() if behind.learnt is not None else (_UNKNOWN,))),
     )
 
 
-def _policy_in(store: ShardStore) -> PolicyDocument:
+def _policy_in(store: ShardStore, spec: LabelSpec) -> PolicyDocument:
+    where = f"{without_secrets(store.url)}/{POLICY_FILE}"
     try:
-        return PolicyDocument.model_validate_json(store.files.read(POLICY_FILE))
+        document = PolicyDocument.model_validate_json(store.files.read(POLICY_FILE))
     except FileNotFoundError:
         raise SettingsError(f"{store.url} has no {POLICY_FILE}: run the same `locum label` again") from None
-
-
-# ---------------------------------------------------------------- the student and the targets behind it
-
-
-@dataclass(frozen=True)
-class _Behind:
-    """What stands behind labels, as far as it is there."""
-
-    held: Held | None = None
-    cached: ShardStore | None = None
-    learnt: pa.Array | None = None
-
-
-def _behind(
-    spec: LabelSpec,
-    document: PolicyDocument,
-    student_url: str | None,
-    targets_url: str | None,
-    split: str,
-    missing: list[str],
-) -> _Behind:
-    """A student or targets that were named must be there; others may be gone."""
-    try:
-        student = open_student(student_url or spec.student.program.rpartition("/")[0])
-    except (SettingsError, OSError) as e:
-        if student_url is not None:
-            raise
-        missing.append(f"The student is not where it was ({e}): --student says where it is now.")
-        return _Behind()
-    if student.fingerprint != spec.student.fingerprint:
+    except ValidationError as e:
+        raise SettingsError(f"{where} is no policy: {e.errors()[0]['msg']}") from e
+    alone = spec.policy.kind == "student-alone"  # the first pass of an exact budget has the budget's policy
+    if document.student != spec.student.fingerprint or not (alone or document.policy == spec.policy):
         raise SettingsError(
-            f"{student.url} ({student.fingerprint[:12]}) is not the student of these labels "
-            f"({spec.student.fingerprint[:12]})"
+            f"{where} is not the policy that these labels were made by: run `locum label` again"
         )
-    try:
-        cached = targets_of(student, targets_url)
-    except (SettingsError, StoreError, OSError) as e:
-        if targets_url is not None:
-            raise
-        missing.append(f"The targets are not where they were ({e}): --targets says where they are now.")
-        return _Behind()
-    learnt = learnt_from(student, cached)
-    try:
-        on = applied(student, document, cached, split)
-    except SettingsError as e:
-        missing.append(f"Nothing is known of the student's held-out videos: {e}.")
-        return _Behind(None, cached, learnt)
-    return _Behind(Held(split, on, _simulated(student, document, cached, split)), cached, learnt)
+    return document
 
 
-def _simulated(
-    student: StudentFolder, document: PolicyDocument, cached: ShardStore, split: str
-) -> SimulateReport:
-    """All policies on the same videos and at the same costs."""
-    costs = document.costs.model_dump()
-    own = (document.policy.score,) if document.policy.score not in _SCORES else ()
-    options = SimulateOptions(
-        split,
-        cached.url,
-        CostFlags(**{k: v for k, v in costs.items() if k in CostFlags.model_fields}),
-        tuple(dict.fromkeys((*own, *_SCORES))),
-        num_draws=_DRAWS,
-    )
-    return simulate([student.url], options)
+def _decodes_twice(store: ShardStore, spec: LabelSpec) -> bool:
+    """Whether clips that go to the teacher are decoded again for it."""
+    plans = store.plans()
+    return spec.policy.kind == "budget" or bool(plans and plans[0].header.notes.get("decodings") == 2)
 
 
 # ---------------------------------------------------------------- what was lost

@@ -10,23 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jobs.reporting.behind import Held
 from jobs.reporting.cards import money, of_points, percent, points
 from jobs.reporting.frontier import frontier_of
-from jobs.reporting.gathered import Gathered, Held, deferred_by_class
+from jobs.reporting.gathered import Gathered, deferred_by_class
 from jobs.words import duration
 from pipeline.metrics import Estimate
-from pipeline.report.bars import deferred_counts, draw_by_class, draw_deferred, draw_spending
+from pipeline.report.bars import MOST_CLASSES, deferred_counts, draw_by_class, draw_deferred, draw_spending
 from pipeline.report.curves import Said, draw_reliability, draw_risk_coverage
 from pipeline.report.frontier import Mark, draw_frontier
 from pipeline.report.page import Block, Note, Picture, Section, Table
 from pipeline.report.quadrants import Quadrant, quadrants
 from pipeline.report.style import as_inline
 from pipeline.uncertainty import softmax
+from pipeline.uris import without_secrets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_CAUSES = 20
+_HELD = {
+    "test": "from which neither it, nor its confidence heads, nor the policy was made",
+    "val": "by which its epoch and the policy were chosen",
+    "calibration": "on half of which its confidence heads were fitted, and the policy was chosen",
+}
 
 
 @dataclass
@@ -56,10 +63,8 @@ def sections(found: Gathered, figures: Figures) -> list[Section]:
         Section("where", "Where the teacher was called", tuple(_where(found, figures))),
     ]
     if found.held is not None:
-        lead = (
-            f"By the clips of the student's {found.held.split} split, which neither it nor its confidence heads learnt "
-            "from. They need not be like the videos that were labelled."
-        )
+        lead = f"By the clips of the student's {found.held.split} split, {_HELD[found.held.split]}. "
+        lead += "They need not be like the videos that were labelled."
         out.append(Section("trust", "How far both can be trusted", tuple(_trust(found.held, figures)), lead))
     out.append(Section("unread", "What could not be read", tuple(_unread(found))))
     if found.missing:
@@ -147,16 +152,14 @@ def _prices(found: Gathered) -> Table:
 def _lost(found: Gathered) -> list[Block]:
     c, a, e = found.compared, found.audit, found.document.expected
     rows: list[tuple[str, ...]] = []
-    if c.videos or c.compared:
+    if c.labelled:
+        rows.append(("these videos, with a label", str(c.labelled), _share(c.right), "", "", ""))
+    if c.beside:
+        beside = (_share(c.right_beside), _share(c.dense), _difference(c.difference), "")
+        rows.append(("of these, with a word of the dense teacher", str(c.beside), *beside))
+    if c.heard:
         rows.append(
-            (
-                "these videos",
-                str(max(c.videos, c.compared)),
-                _share(c.right),
-                _share(c.dense),
-                _difference(c.difference),
-                _share(c.agreement),
-            )
+            ("these videos, with a word of the dense teacher", str(c.heard), "", "", "", _share(c.agreement))
         )
     if a.videos:
         agree = f"{1 - a.disagreements / a.videos:.4f} (at most {percent(a.at_most)} differ)"
@@ -212,12 +215,12 @@ def _lost(found: Gathered) -> list[Block]:
             )
         )
     if a.drift is not None:
-        state = "ALARM" if a.drift.alarm else "no alarm"
+        state = "ALARM" if a.drift.alarm else "no alarm" if a.groups else "nothing was audited yet"
         blocks.append(
             Note(
                 f"Drift, tested against {a.drift.alpha:g}: {state} (e-value {a.drift.e_value:.3g} of "
                 f"{1 / a.drift.delta:g}, {a.groups} audited groups).",
-                "bad" if a.drift.alarm else "good",
+                "bad" if a.drift.alarm else "good" if a.groups else "plain",
             )
         )
     return blocks
@@ -243,7 +246,8 @@ def _where(found: Gathered, figures: Figures) -> list[Block]:
         share = {name: deferred / clips if clips else 0.0 for name, (clips, deferred) in by_class.items()}
         counts = {name: clips for name, (clips, _) in by_class.items()}
         figure = draw_by_class(share, counts, found.ledger.share)
-        caption = f"By what their video was labelled; in brackets the clips. {len(share)} classes were given."
+        caption = f"By what their video was labelled; in brackets the clips. {len(share)} classes were given"
+        caption += f", of which these {MOST_CLASSES} went there most." if len(share) > MOST_CLASSES else "."
         blocks.append(figures.picture("by-class", "Clips that went to the teacher", figure, caption))
     names, numbers = deferred_counts(found.table["deferred"].to_numpy())
     figure = draw_deferred(names, numbers)
@@ -337,6 +341,8 @@ def _quadrants(found: tuple[Quadrant, ...]) -> Table:
 
 def _unread(found: Gathered) -> list[Block]:
     if not found.failed:
+        if found.pending:
+            return [Note(f"Nothing failed so far; {found.pending} clips are pending.")]
         return [Note("Every planned clip was read.", "good")]
     kinds = Counter((f.stage, f.error, f.permanent) for f in found.failed)
     rows_of: Counter[tuple[Any, ...]] = Counter()
@@ -370,7 +376,7 @@ def numbers(found: Gathered, kinds: Mapping[str, int]) -> dict[str, Any]:
     """The same as one JSON object."""
     held = found.held
     return {
-        "store": found.store.url,
+        "store": without_secrets(found.store.url),
         "policy": found.document.name,
         "pending_clips": found.pending,
         "cost": found.ledger.to_json(),

@@ -16,7 +16,7 @@ from pipeline.report.ledger import Ledger, Prices
 from pipeline.select.costs import spent
 from pipeline.select.whole import DenseTeacher
 from schemas.labels import LabelSpec
-from schemas.policy import CostSpec
+from schemas.policy import CostSpec, PriceFlags
 
 
 @dataclass
@@ -31,6 +31,11 @@ class Tally:
     looked: int = 0
     deferred: int = 0
     asked: int = 0
+    twice: bool = False
+    """Whether clips that went to the teacher were decoded again for it."""
+    once: int = 0
+    once_s: float = 0.0
+    """Clips that were decoded once, where some were twice."""
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("decode", "student", "teacher", "audit"), 0.0)
     )
@@ -46,6 +51,9 @@ class Tally:
         heard_N = ~np.isnan(teacher_N)
         self.clips += len(decode_N)
         self.decoded += int((decode_N > 0).sum())
+        once_N = (decode_N > 0) & ~(deferred_N & self.twice)
+        self.once += int(once_N.sum())
+        self.once_s += float(decode_N[once_N].sum()) / 1e3
         self.looked += int((~np.isnan(student_N)).sum())
         self.deferred += int(deferred_N.sum())
         self.asked += int(heard_N.sum())
@@ -63,16 +71,18 @@ class Tally:
         dense = DenseTeacher().select(answers.scores)
         self.dense_at_costs += spent(answers.scores, dense, self.costs).seconds
 
-    def ledger(self, prices: Prices | None) -> Ledger:
-        """``prices`` are the policy's where not given."""
+    def ledger(self, prices: PriceFlags) -> Ledger:
+        """Prices that are not given are the policy's."""
         s, c = self.seconds, self.costs
+        given = (prices.decode, prices.student, prices.teacher)
+        own = (c.decode_price, c.student_price, c.teacher_price)
         return Ledger(
             videos=self.videos,
             clips=self.clips,
-            decoded=self.decoded,
             looked=self.looked,
             deferred=self.deferred,
             decode_s=s["decode"],
+            dense_decode_s=self._dense_decode_s(),
             student_s=s["student"],
             teacher_s=s["teacher"],
             audit_s=s["audit"],
@@ -81,8 +91,14 @@ class Tally:
             if self.asked
             else "as the policy was calibrated with, for it looked at no clip",
             ratio_at_costs=self.at_costs / self.dense_at_costs if self.dense_at_costs else float("nan"),
-            prices=prices or Prices(c.decode_price, c.student_price, c.teacher_price),
+            prices=Prices(*(o if g is None else g for g, o in zip(given, own, strict=True))),
         )
+
+    def _dense_decode_s(self) -> float:
+        """To decode every clip once: as long as it took for those that were decoded once, on average."""
+        if self.once:
+            return self.once_s / self.once * self.clips
+        return self.seconds["decode"] / self.decoded * self.clips if self.decoded else 0.0
 
 
 def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:

@@ -78,6 +78,8 @@ def open_student(url: str) -> StudentFolder:
         raise SettingsError(f"{files.url} is no student: it has no {STUDENT_FILE}") from None
     except ValueError as e:
         raise SettingsError(f"{files.url}/{STUDENT_FILE}: not JSON: {e}") from e
+    if not isinstance(about, dict) or not {"fingerprint", "targets", "train", "clips"} <= about.keys():
+        raise SettingsError(f"{files.url}/{STUDENT_FILE} is not what `locum distill` writes")
     if len(about["targets"]) != 1:
         raise SettingsError(f"{files.url} learnt from {len(about['targets'])} teachers: one is wanted here")
     if about["train"]["multi_label"]:

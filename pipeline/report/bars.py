@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PARTS = {"decoding": BLUE, "student": GREEN, "teacher": ORANGE, "audit": GOLD}
 """What seconds are spent on, and the colour of each."""
 MOST_CLASSES = 20
-_MOST_DEFERRED = 20
+_MOST_DEFERRED = 12
 
 
 def draw_spending(rows: Mapping[str, Mapping[str, float]], unit: str, words: Mapping[str, str]) -> Figure:
@@ -37,7 +37,8 @@ def draw_spending(rows: Mapping[str, Mapping[str, float]], unit: str, words: Map
         axes.set_xlim(0, longest * 1.3)
         axes.set_xlabel(unit)
         axes.grid(axis="y", visible=False)
-        figure.legend(loc="outside lower center", ncols=len(PARTS))
+        if left.any():
+            figure.legend(loc="outside lower center", ncols=len(PARTS))
     return figure
 
 
@@ -56,7 +57,7 @@ def draw_by_class(share: Mapping[str, float], counts: Mapping[str, int], overall
 
 
 def deferred_counts(deferred_V: NDArray[np.integer]) -> tuple[list[str], list[int]]:
-    """How many videos have 0, 1, 2, ... clips that went to the teacher; from 20 on they are taken together."""
+    """How many videos have 0, 1, 2, ... clips that went to the teacher; from 12 on they are taken together."""
     capped_V = np.minimum(np.asarray(deferred_V, np.int64), _MOST_DEFERRED)
     count = np.bincount(capped_V, minlength=2)
     names = [str(n) if n < _MOST_DEFERRED else f"{n}+" for n in range(len(count))]
@@ -76,4 +77,5 @@ def draw_deferred(names: Sequence[str], counts: Sequence[int]) -> Figure:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 28 else f"{name[:27]}…"
+    """Its beginning and its end: names that begin alike stay apart."""
+    return name if len(name) <= 28 else f"{name[:15]}…{name[-12:]}"

@@ -20,25 +20,30 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True)
 class Compared:
     """How often labels are right, the dense teacher's are, and both agree; means over videos, intervals over groups.
-    None is what nothing is known of. ``difference`` is of videos of which the truth and the dense teacher's word are
-    known, and so are ``right`` and ``dense`` where there are any."""
+    None is what nothing is known of. ``right`` is of all videos of which the truth is known, ``agreement`` of all of
+    which the dense teacher's word is; ``right_beside``, ``dense`` and ``difference`` are of those of which both are."""
 
-    videos: int
-    groups: int
     right: Estimate | None
+    labelled: int
+    agreement: Estimate | None
+    heard: int
+    right_beside: Estimate | None
     dense: Estimate | None
     difference: Estimate | None
-    agreement: Estimate | None
-    compared: int
-    """Videos of which the dense teacher's word is known."""
+    beside: int
+    groups: int
+    """Of the videos of which both are known."""
+
+    @property
+    def is_of_most(self) -> bool:
+        """Whether the difference is of half of the labelled videos at least, and speaks for them."""
+        return self.difference is not None and 2 * self.beside >= self.labelled
 
     def to_json(self) -> dict[str, Any]:
-        names = ("right", "dense", "difference", "agreement")
-        found = {name: getattr(self, name) for name in names}
+        estimates = ("right", "agreement", "right_beside", "dense", "difference")
+        found = {name: getattr(self, name) for name in estimates}
         return {
-            "videos": self.videos,
-            "groups": self.groups,
-            "compared": self.compared,
+            **{name: getattr(self, name) for name in ("labelled", "heard", "beside", "groups")},
             **{name: None if e is None else e.to_json() for name, e in found.items()},
         }
 
@@ -53,7 +58,6 @@ def compared(
     group_V = group_V[counts_V]
     true_V, heard_V = truth_V >= 0, dense_V >= 0
     both_V = true_V & heard_V
-    judged_V = both_V if both_V.any() else true_V
 
     def mean(values_V: NDArray[np.generic], where_V: NDArray[np.bool_]) -> Estimate | None:
         if not where_V.any():
@@ -65,11 +69,13 @@ def compared(
     right_V = said_V == truth_V
     dense_right_V = dense_V == truth_V
     return Compared(
-        videos=int(judged_V.sum()),
-        groups=len(np.unique(group_V[judged_V])),
-        right=mean(right_V, judged_V),
+        right=mean(right_V, true_V),
+        labelled=int(true_V.sum()),
+        agreement=mean(said_V == dense_V, heard_V),
+        heard=int(heard_V.sum()),
+        right_beside=mean(right_V, both_V),
         dense=mean(dense_right_V, both_V),
         difference=mean(right_V.astype(np.float64) - dense_right_V, both_V),
-        agreement=mean(said_V == dense_V, heard_V),
-        compared=int(heard_V.sum()),
+        beside=int(both_V.sum()),
+        groups=len(np.unique(group_V[both_V])),
     )

@@ -27,15 +27,15 @@ class Ledger:
     """Of ``clips`` that have rows the student looked at some and the policy called the teacher for ``deferred``.
     ``audit_s`` is what the teacher took for audits beyond that, which is no cost of the labels.
 
-    The dense teacher was not run. It would decode all clips, at ``decode_s`` over those that were ``decoded`` (clips
-    that are idle are not), and look at each for ``teacher_clip_s``; where that is from, ``teacher_clip_from`` says."""
+    The dense teacher was not run. It would decode all clips once, idle ones too, in ``dense_decode_s``, and look at
+    each for ``teacher_clip_s``; where that is from, ``teacher_clip_from`` says."""
 
     videos: int
     clips: int
-    decoded: int
     looked: int
     deferred: int
     decode_s: float
+    dense_decode_s: float
     student_s: float
     teacher_s: float
     audit_s: float
@@ -53,8 +53,7 @@ class Ledger:
     @property
     def dense_parts(self) -> dict[str, float]:
         """What the dense teacher would have taken, in seconds."""
-        decode_s = self.decode_s * self.clips / self.decoded if self.decoded else 0.0
-        return {"decoding": decode_s, "teacher": self.teacher_clip_s * self.clips}
+        return {"decoding": self.dense_decode_s, "teacher": self.teacher_clip_s * self.clips}
 
     @property
     def parts(self) -> dict[str, float]:

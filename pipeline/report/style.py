@@ -48,6 +48,7 @@ FileKind = Literal["svg", "png"]
 
 _WIDTH, _DPI = 5.4, 200
 _SETTINGS: Any = {
+    "text.parse_math": False,  # a class may be called $5
     "svg.fonttype": "none",
     "svg.hashsalt": "locum",
     "font.family": "sans-serif",

@@ -7,22 +7,25 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from jobs.cli import run as locum
 from jobs.label import LabelReport
+from jobs.labelling.video_labels import video_labels, write_video_labels
 from jobs.report import ReportOptions, report
 from jobs.selecting.applied import applied
 from jobs.selecting.judged import learnt_from, open_student, targets_of
-from pipeline.report.ledger import Prices
 from pipeline.store.mend import remove
 from pipeline.store.read import read
 from pipeline.store.shard_store import ShardStore
 from schemas.errors import EXIT_SETTINGS, SettingsError
-from schemas.policy import CostSpec, PolicyDocument, PolicySpec, Wish
+from schemas.labels import StudentRef
+from schemas.policy import CostSpec, PolicyDocument, PolicySpec, PriceFlags, Wish
 from tests.jobs.labelled_archive import EXPECTED, add_policy, run, student_in
 from tests.jobs.labelling import EVERY_KIND, Clip, Made, label_spec, make_labels
+from tests.pipeline.store.stores import video_id
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +93,7 @@ def test_as_a_command(labelled: LabelReport, tmp_path: Path, capsys: pytest.Capt
 
 
 def test_its_numbers_are_those_of_the_stores(trained: Path, labelled: LabelReport, tmp_path: Path) -> None:
-    options = ReportOptions(videos=0, prices=Prices(teacher=3600.0))
+    options = ReportOptions(videos=0, prices=PriceFlags(teacher=3600.0))
     found = report(labelled.store.url, str(tmp_path / "p.html"), options).numbers
     rows, videos = read(labelled.store), labelled.labels.table
     cost = found["cost"]
@@ -112,7 +115,7 @@ def test_its_numbers_are_those_of_the_stores(trained: Path, labelled: LabelRepor
     store = targets_of(student)
     learnt = set(learnt_from(student, store).to_pylist())
     fair = [r for r in videos.to_pylist() if r["video_id"] not in learnt]
-    assert 0 < len(fair) < 18 and found["lost"]["videos"] == len(fair)
+    assert 0 < len(fair) < 18 and found["lost"]["labelled"] == len(fair)
     right = np.mean([r["top1_name"] == r["label"] for r in fair])
     assert found["lost"]["right"]["value"] == pytest.approx(right, abs=1e-6)
     held = applied(student, labelled.policy, store, num_draws=2)
@@ -129,15 +132,16 @@ def test_the_dense_teachers_word_is_that_of_the_targets(
     name = add_policy(trained, PolicySpec(kind="dense"), name="reported-dense")
     dense = run(trained, tmp_path, name)
     found = report(dense.store.url, str(tmp_path / "p.html"), QUICK).numbers["lost"]
-    assert found["compared"] == found["videos"] > 0 and found["agreement"]["value"] == 1.0
-    assert found["difference"]["value"] == 0.0 and found["right"] == found["dense"]
+    assert found["beside"] == found["labelled"] > 0 and found["agreement"]["value"] == 1.0
+    assert found["difference"]["value"] == 0.0 and found["right_beside"] == found["dense"]
 
 
 def test_without_student_and_targets_the_rest_is_shown(tmp_path: Path) -> None:
     store = made_up(tmp_path / "store", list(EVERY_KIND.values()))
     made = report(store.url, str(tmp_path / "p.html"))
     found, html = made.numbers, (tmp_path / "p.html").read_text()
-    (missing,) = found["missing"]
+    missing, unknown = found["missing"]
+    assert "is not known: the accuracy may be of such videos" in unknown
     assert "The student is not where it was" in missing and "--student says where it is now" in missing
     assert found["held_out"] is None and '<section id="trust">' not in html
     assert found["review"] == dict.fromkeys(EVERY_KIND, 1)
@@ -156,12 +160,83 @@ def test_a_teacher_that_was_never_asked_costs_what_the_policy_was_calibrated_wit
     assert cost["dense_money"] == pytest.approx((0.002 * 1.0 + 1.0 * 36.0) / 3600)
 
 
+def test_videos_that_models_were_made_from_do_not_count_though_the_models_are_gone(tmp_path: Path) -> None:
+    store = made_up(tmp_path / "store", [Made([Clip(0)])] * 4)
+    write_video_labels(store, video_labels(store, None, pa.array([video_id(0), video_id(2)])))
+    found = report(store.url, str(tmp_path / "p.html"), QUICK).numbers
+    assert found["lost"]["labelled"] == 2 and len(found["missing"]) == 1
+
+
+def test_prices_that_are_not_given_are_the_policys(tmp_path: Path) -> None:
+    store = made_up(tmp_path / "store", [Made([Clip(0), Clip(1)])], policy=PolicySpec(kind="student-alone"))
+    options = ReportOptions(pictures=False, prices=PriceFlags(teacher=72.0))
+    cost = report(store.url, str(tmp_path / "p.html"), options).numbers["cost"]
+    assert cost["dense_money"] == pytest.approx((0.002 * 1.0 + 1.0 * 72.0) / 3600)
+    free = ReportOptions(pictures=False, prices=PriceFlags(decode=0.0, teacher=0.0), overwrite=True)
+    assert report(store.url, str(tmp_path / "p.html"), free).numbers["cost"]["money"] is None
+
+
+@pytest.mark.parametrize("name", ["$\\frac{$", "win $x_$ now", "<b>\n&", "\u4e2d\u6587", "x" * 300])
+def test_classes_may_be_called_anything(tmp_path: Path, name: str) -> None:
+    classes = (name, "b", "c")
+    store = made_up(tmp_path / "s", [Made([Clip(0, teacher=1), Clip(1)])] * 2, classes=classes, label_map={})
+    figures = tmp_path / "f"
+    report(store.url, str(tmp_path / "p.html"), ReportOptions(pictures=False, figures=str(figures)))
+    assert "<b>" not in (tmp_path / "p.html").read_text() and (figures / "by-class.png").exists()
+
+
+def test_the_frames_shown_are_of_a_clip_that_was_asked_about(tmp_path: Path) -> None:
+    """Of a film most clips are idle."""
+    store = made_up(tmp_path / "s", [Made([Clip(None), Clip(0, sure=0.05), Clip(0), Clip(None)])])
+    report(store.url, str(tmp_path / "p.html"), ReportOptions(videos=1))
+    assert "least sure at 1.0 s" in (tmp_path / "p.html").read_text()
+
+
+def test_a_page_is_not_written_where_its_figures_may_not_be(tmp_path: Path) -> None:
+    store = made_up(tmp_path / "s", [Made([Clip(0)])])
+    (tmp_path / "f").write_text("a file")
+    with pytest.raises(SettingsError, match="is a file, and a folder is wanted"):
+        report(
+            store.url, str(tmp_path / "p.html"), ReportOptions(pictures=False, figures=str(tmp_path / "f"))
+        )
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "deferred.svg").write_text("there")
+    with pytest.raises(SettingsError, match="is there already"):
+        report(
+            store.url, str(tmp_path / "p.html"), ReportOptions(pictures=False, figures=str(tmp_path / "g"))
+        )
+    assert not (tmp_path / "p.html").exists() and (tmp_path / "g" / "deferred.svg").read_text() == "there"
+
+
+def test_another_policy_beside_the_labels_is_refused(tmp_path: Path) -> None:
+    store = made_up(tmp_path / "s", [Made([Clip(0)])])
+    document = json.loads(store.files.read("policy.json"))
+    other = {"student": "f" * 32}, {"policy": {"kind": "dense"}}
+    for change, message in (
+        *((o, "is not the policy that these labels") for o in other),
+        ({"wish": {}}, "is no policy"),
+    ):
+        store.files.put_over("policy.json", json.dumps({**document, **change}).encode())
+        with pytest.raises(SettingsError, match=message):
+            report(store.url, str(tmp_path / "p.html"), QUICK)
+
+
 def test_films_by_passages_are_not_compared_by_one_word(tmp_path: Path) -> None:
     policy = PolicySpec(kind="video-threshold", score="msp", threshold=0.5, passage=60.0, stride=1.0)
     store = made_up(tmp_path / "store", [Made([Clip(0), Clip(1)])], policy=policy)
     made = report(store.url, str(tmp_path / "p.html"), QUICK)
     assert made.numbers["lost"]["right"] is None
     assert "This policy decides by passages" in (tmp_path / "p.html").read_text()
+
+
+def test_no_secret_of_the_students_place_is_shown(tmp_path: Path) -> None:
+    gone = StudentRef(
+        program="http://u:secretpw@127.0.0.1:9/s/student.pt2", sha256="1" * 64, fingerprint="a" * 32
+    )
+    store = made_up(tmp_path / "s", [Made([Clip(0)])], student=gone)
+    made = report(store.url, str(tmp_path / "p.html"), QUICK)
+    assert made.numbers["missing"] and "secretpw" not in (tmp_path / "p.html").read_text()
+    assert "secretpw" not in json.dumps(made.to_json())
 
 
 def test_no_secret_of_a_url_is_shown(tmp_path: Path) -> None:
@@ -187,6 +262,12 @@ def test_what_is_wrong_is_refused_and_nothing_is_written(
         (other.url, ReportOptions(student=student_in(trained)), "is not the student of these labels"),
         (labelled.store.url, ReportOptions(student=str(tmp_path)), "is no student"),
         (labelled.store.url, ReportOptions(targets=labelled.store.url), "targets"),
+        (other.url, ReportOptions(targets=labelled.store.url), "targets"),
+        (
+            other.url,
+            ReportOptions(targets=targets_of(open_student(student_in(trained))).url),
+            "not the targets of",
+        ),
         (labelled.store.url, ReportOptions(split="train"), "there is no split 'train' to judge on"),
         (labelled.store.url, ReportOptions(uri_prefixes=("x",)), "OLD=NEW"),
     ):

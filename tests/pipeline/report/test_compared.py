@@ -16,10 +16,11 @@ def test_differences_are_of_videos_of_which_truth_and_teacher_are_known() -> Non
     truth = np.array([0, 1, 0, 0, -1, 2, 0, 0])
     dense = np.array([0, 0, 0, -1, 2, 2, 0, -1])
     found = compared(said, truth, dense, GROUPS)
-    assert found.videos == 4 and found.compared == 5  # the seventh has no label of ours
-    assert found.right is not None and found.right.value == pytest.approx(3 / 4)
+    assert (found.labelled, found.beside, found.heard) == (6, 4, 5)  # the seventh has no label of ours
+    assert found.right is not None and found.right.value == pytest.approx(5 / 6)
+    assert found.right_beside is not None and found.right_beside.value == pytest.approx(3 / 4)
     assert found.dense is not None and found.dense.value == pytest.approx(3 / 4)
-    assert found.difference is not None and found.difference.value == 0.0
+    assert found.difference is not None and found.difference.value == 0.0 and found.is_of_most
     assert found.difference.low < 0 < found.difference.high
     assert found.agreement is not None and found.agreement.value == pytest.approx(3 / 5)
 
@@ -33,6 +34,14 @@ def test_without_a_teacher_there_is_accuracy_and_without_labels_agreement() -> N
     heard = compared(said, none, said, GROUPS)
     assert heard.right is None and heard.agreement is not None and heard.agreement.value == 1.0
     assert compared(none, said, said, GROUPS).to_json()["right"] is None
+
+
+def test_a_few_that_the_teacher_saw_do_not_speak_for_all() -> None:
+    said, dense = np.zeros(100, np.int64), np.full(100, -1)
+    dense[0] = 0
+    found = compared(said, np.where(np.arange(100) > 0, 1, 0), dense, np.arange(100))
+    assert found.right is not None and found.right.value == pytest.approx(0.01) and found.labelled == 100
+    assert found.right_beside is not None and found.right_beside.value == 1.0 and not found.is_of_most
 
 
 def test_the_same_errors_make_no_difference_whatever_groups_are_drawn() -> None:

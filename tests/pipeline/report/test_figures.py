@@ -50,7 +50,7 @@ def test_bins_hold_all_clips_and_ties_stay_together() -> None:
 
 def test_many_deferred_clips_are_taken_together() -> None:
     names, counts = deferred_counts(np.array([0, 1, 1, 20, 35]))
-    assert names[-1] == "20+" and counts[-1] == 2 and counts[1] == 2 and sum(counts) == 5
+    assert names[-1] == "12+" and counts[-1] == 2 and counts[1] == 2 and sum(counts) == 5
     assert deferred_counts(np.array([0, 0]))[1] == [2, 0]
 
 

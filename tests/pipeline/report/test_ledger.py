@@ -12,10 +12,10 @@ from pipeline.report.ledger import Ledger, Prices
 LEDGER = Ledger(
     videos=4,
     clips=20,
-    decoded=10,
     looked=10,
     deferred=3,
     decode_s=5.0,
+    dense_decode_s=10.0,
     student_s=1.0,
     teacher_s=6.0,
     audit_s=2.0,
@@ -24,7 +24,7 @@ LEDGER = Ledger(
 )
 
 
-def test_the_dense_teacher_decodes_what_was_idle_too_and_audits_are_no_cost_of_the_labels() -> None:
+def test_audits_are_no_cost_of_the_labels() -> None:
     assert LEDGER.seconds == 12.0
     assert LEDGER.dense_parts == {"decoding": 10.0, "teacher": 40.0} and LEDGER.dense_seconds == 50.0
     assert LEDGER.ratio == pytest.approx(0.24) and LEDGER.share == pytest.approx(0.15)
@@ -39,6 +39,6 @@ def test_money_is_of_hours_at_a_price_each() -> None:
 
 
 def test_of_nothing_nothing_is_known() -> None:
-    none = Ledger(0, 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, "")
+    none = Ledger(0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, "")
     assert math.isnan(none.ratio) and none.share == 0.0
     assert none.to_json()["ratio"] is None and none.to_json()["ratio_at_costs"] is None
