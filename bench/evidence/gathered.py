@@ -58,7 +58,8 @@ class Claim:
 
     no_worse: Over | None
     beside_uniform: tuple[float, Over, Over, Estimate] | None
-    """The share that both may cost, the calibrated policy, uniform-k, and the difference."""
+    """The share that it may cost, the calibrated policy, the uniform-k that costs as much or a little more, and the
+    difference."""
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,15 @@ def _claim(recipe: Recipe, students: list[Folds], policies: list[PolicyRow]) -> 
     no_worse = None
     if all(t is not None for t in tried):
         no_worse = Over(tuple(t for t in tried if t is not None), recipe.draws)
-    uniform = [p for p in policies if p.name == "uniform-k"]
-    for ours in (p for p in policies if p.name == "what calibrate chose"):
-        dearer = [p for p in uniform if p.over.ratio >= ours.over.ratio]
-        if dearer:
-            best = max(dearer[:1], key=lambda p: p.over.accuracy.value)
-            return Claim(no_worse, (ours.may_cost or 1.0, ours.over, best.over, ours.over.over(best.over)))
-    return Claim(no_worse, None)
+    ours = [p for p in policies if p.name == CHOSEN.name]
+    uniform = [p.over for p in policies if p.name == "uniform-k"]
+    pairs = [(p, u) for p in ours for u in uniform if u.ratio >= p.over.ratio]
+    if not pairs:
+        return Claim(no_worse, None)
+    p, u = min(
+        pairs, key=lambda pair: pair[1].ratio - pair[0].over.ratio
+    )  # those that cost most nearly the same
+    return Claim(no_worse, (p.may_cost or 1.0, p.over, u, p.over.over(u)))
 
 
 # ---------------------------------------------------------------- as JSON

@@ -65,8 +65,8 @@ def _summary(sets: Sequence[SetEvidence]) -> Table:
         )
     caption = (
         "Saved by what `calibrate --accuracy-drop 0` chose (no less accurate than the dense teacher on the videos to "
-        "choose on), and what that came to on the test videos. Uniform sampling: the least `uniform-k` that costs as "
-        "much at least."
+        "choose on), and what that came to on the test videos. Uniform sampling: the calibrated policy and the "
+        "`uniform-k` that cost most nearly the same, uniform-k no less."
     )
     head = ("data set", "saved, and accuracy against the dense teacher", "accuracy over uniform sampling")
     return Table("The claim", head, tuple(rows), caption=caption, wide=True)
