@@ -1,7 +1,7 @@
 """What a decision costs: decoding, student and teacher, in seconds of the device each runs on.
 
 Every clip of every video is decoded, once, whoever is asked: that is what `locum label` does; in two passes (an exact
-budget) a video is decoded again up to the last clip that the teacher is to see. With ``seek`` cost is a
+budget) what the teacher is to see is decoded again, from the last keyframe before it. With ``seek`` cost is a
 function of the set of clips, not a sum over them: a video is opened once, and frames between its clips are decoded
 where the next keyframe is not nearer. With one decoding for both models what either looks at is decoded once.
 
@@ -56,7 +56,7 @@ def spent(scores: ClipScores, decision: Decision, costs: CostSpec) -> Spent:
     if not costs.seek:
         decode_V = _decoding(scores, np.ones(len(scores), np.bool_), costs.open, costs.decode, costs)
         if decision.in_two_passes:
-            decode_V = decode_V + _up_to_the_last(scores, teacher_N, costs)
+            decode_V = decode_V + _decoding(scores, teacher_N, costs.open, costs.decode, costs)
     elif costs.student_decode is None:
         decode_V = _decoding(scores, student_N | teacher_N, costs.open, costs.decode, costs)
     else:
@@ -84,14 +84,3 @@ def _decoding(scores: ClipScores, wanted_N: Bools, open_s: float, rate: float, c
     begin[follows] = np.maximum(begin[follows], end[follows - 1])
     seconds_V = np.bincount(video, np.maximum(end - begin, 0.0) * rate, scores.num_videos)
     return seconds_V + open_s * (np.bincount(video, minlength=scores.num_videos) > 0)
-
-
-def _up_to_the_last(scores: ClipScores, wanted_N: Bools, costs: CostSpec) -> Floats:
-    """Seconds to open each video of which a clip is wanted, and decode it up to the end of the last one; (V,)."""
-    rows = np.flatnonzero(wanted_N)
-    last_us_V = np.zeros(scores.num_videos)
-    np.maximum.at(last_us_V, scores.video_N[rows], scores.end_us_N[rows])
-    first_us_V = scores.start_us_N[np.searchsorted(scores.video_N, np.arange(scores.num_videos))]
-    return np.where(
-        last_us_V > 0, costs.open + np.maximum(last_us_V - first_us_V, 0) / US * costs.decode, 0.0
-    )

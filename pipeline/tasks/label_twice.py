@@ -55,7 +55,8 @@ class LabelTwice:
         found = self._look(shard, frames, clock)
         part = _narrowed(shard, [c for c in found.clips if c.answer.deferred or c.answer.audited])
         events = frames.stream_ahead(part, self._second) if part.videos else iter(())
-        return second_look(self._spec, self._models, shard, found, events, clock)
+        before_ms = sum(c.decode_ms for c in found.clips)
+        return second_look(self._spec, self._models, shard, found, events, clock, before_ms)
 
     def close(self) -> None:
         self._models.close()
@@ -116,8 +117,10 @@ def second_look(
     found: FirstLook,
     events: Iterator[Event],
     clock: ShardClock,
+    decode_ms: float = 0.0,
 ) -> ShardResult:
-    """Ask the teacher about the clips of ``events``, and put the rows together."""
+    """Ask the teacher about the clips of ``events``, and put the rows together. ``decode_ms`` is what decoding took
+    before, in this run: rows also hold what it took in another."""
     clips = {c.key: c for c in found.clips}
     asked: list[ClipInHand] = []
     failed: dict[str, Failure] = {}
@@ -127,6 +130,7 @@ def second_look(
             clip = clips[event.video_id, event.span.start_us]
             clip.teacher_damage = event.damage
             clip.decode_ms += event.decode_ms
+            decode_ms += event.decode_ms
             clip.teacher_frames = event.frames_VTHWC
             asked = models.ask([*asked, clip], _frames, shard, clock, to_end=False)
         elif isinstance(event, VideoEnd):
@@ -141,8 +145,7 @@ def second_look(
     rows, failures = accounted(shard, found.clips, found.failures, failed, spec.teacher.decode.backend)
     table = label_table(spec, [c.row() for c in rows])
     clock.add("table")
-    decode = sum(c.decode_ms for c in rows) / 1e3
-    return ShardResult(table, failures, clock.seconds | {"decode": decode})
+    return ShardResult(table, failures, clock.seconds | {"decode": decode_ms / 1e3})
 
 
 def _narrowed(shard: Shard, asked: Sequence[ClipInHand]) -> Shard:

@@ -79,15 +79,13 @@ def test_everything_is_decoded_once_where_nobody_seeks() -> None:
         assert spent(scores, decision, costs).decode_V == pytest.approx([0.5 + 1.2])
 
 
-def test_an_exact_budget_decodes_again_up_to_the_last_clip_that_was_chosen() -> None:
+def test_an_exact_budget_decodes_again_what_the_teacher_is_to_see() -> None:
     scores = made_up(8, most_clips=6, seed=2).scores
-    costs = CostSpec(open=0.5, decode=0.1, student=0.0, teacher=0.0)
+    costs = CostSpec(open=0.5, decode=0.1, student=0.0, teacher=0.0, key_frame_distance=2.0)
     decision = Budget("msp", 0.3).select(scores)
     once = spent(scores, Decision(decision.student_N, decision.teacher_N), costs).decode_V
-    twice = spent(scores, decision, costs).decode_V
-    for v in range(scores.num_videos):
-        mine = scores.video_N == v
-        chosen = scores.end_us_N[mine & decision.teacher_N]
-        more = 0.5 + (chosen.max() - scores.start_us_N[mine].min()) / 1e6 * 0.1 if len(chosen) else 0.0
-        assert twice[v] - once[v] == pytest.approx(more)
+    nobody = np.zeros(len(scores), np.bool_)
+    seeking = costs.model_copy(update={"seek": True})
+    again = spent(scores, Decision(nobody, decision.teacher_N), seeking).decode_V
+    assert again.sum() > 0 and spent(scores, decision, costs).decode_V == pytest.approx(once + again)
     assert spent(scores, Budget("msp", 0.0).select(scores), costs).decode_V == pytest.approx(once)
