@@ -49,7 +49,7 @@ def test_a_budget_is_met_exactly_and_as_the_simulator_says(
     assert rows["student_logits"].null_count == 0
     # Rows hold what both passes took, footers what each did: nothing is counted twice.
     decode_s = sum(f.seconds["decode"] for s in (report.store, report.scores.store) for f in s.footers())
-    assert rows["decode_ms"].to_numpy().sum() / 1e3 == pytest.approx(decode_s, rel=1e-4)
+    assert rows["decode_ms"].to_numpy().sum() / 1e3 == pytest.approx(decode_s, abs=5e-3)
     # The same clips as a budget over all that the student said.
     order = np.lexsort((rows["start_us"], rows["video_id"], -rows["score"].to_numpy()))
     wanted = {
