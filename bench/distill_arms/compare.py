@@ -41,8 +41,11 @@ class Held:
     group_V: NDArray[np.uint64]
 
 
-def held(folders: Sequence[Sequence[str]], split: str = "test") -> Held:
-    """Read the predictions of one arm's students: for each seed, the student, or those of each fold."""
+def held(
+    folders: Sequence[Sequence[str]], split: str = "test", like: Sequence[Sequence[str]] | None = None
+) -> Held:
+    """Read the predictions of one arm's students: for each seed, the student, or those of each fold. Labels are those
+    of the students of another arm, ``like``, where this one was not to see any."""
     tables = [
         pa.concat_tables(
             pq.read_table(Path(f) / "predictions" / f"{split}.parquet") for f in of_seed
@@ -56,6 +59,17 @@ def held(folders: Sequence[Sequence[str]], split: str = "test") -> Held:
     for table in tables:
         if not table.select(["video_id", "start_us"]).equals(first.select(["video_id", "start_us"])):
             raise ValueError("the students did not judge the same clips")
+    if like is not None:
+        truth = pa.concat_tables(
+            pq.read_table(
+                Path(f) / "predictions" / f"{split}.parquet", columns=["video_id", "start_us", "label"]
+            )
+            for f in like[0]
+        ).sort_by([("video_id", "ascending"), ("start_us", "ascending")])
+        if not truth.select(["video_id", "start_us"]).equals(first.select(["video_id", "start_us"])):
+            raise ValueError("the students did not judge the same clips")
+        at = first.column_names.index("label")
+        tables = [t.set_column(at, "label", truth["label"]) for t in tables]
     tables = [t.filter(pc.is_valid(t["label"])) for t in tables]
     first = tables[0]
     label = first["label"].to_numpy()

@@ -106,7 +106,9 @@ def gather(recipe: Recipe, folder: Path, out: Path, seeds: int, threads: int | N
 
 
 def _arm_rows(recipe: Recipe, arms: dict[str, Arm]) -> Iterator[ArmRow]:
-    found: dict[str, Held] = {name: held(arm.urls) for name, arm in arms.items() if arm.urls}
+    found: dict[str, Held] = {
+        name: held(arm.urls, like=arms[DISTILLED].urls) for name, arm in arms.items() if arm.urls
+    }
     labels_alone = found.get("labels alone")
     for name, h in found.items():
         difference = None
