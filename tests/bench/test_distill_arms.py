@@ -117,6 +117,20 @@ def test_arms_are_compared_by_clip_and_video_over_seeds(tmp_path: Path) -> None:
         assert 0 <= low < difference < high <= 0.5  # groups are drawn, and half of them do not differ
 
 
+def test_an_arm_that_saw_no_labels_is_judged_by_those_of_another(tmp_path: Path) -> None:
+    half = [True, True, False, False, True, True, False, False]
+    with_labels = predictions(tmp_path / "with", [True] * 8, [0.5] * 8)
+    without = predictions(tmp_path / "without", half, [0.5] * 8)
+    path = Path(without[0]) / "predictions" / "test.parquet"
+    table = pq.read_table(path)
+    at = table.column_names.index("label")
+    pq.write_table(table.set_column(at, "label", pa.nulls(8, pa.int64())), path)
+    assert held([without], like=[with_labels]).right_SN.mean() == 0.5
+    fewer = predictions(tmp_path / "fewer", [True] * 6, [0.5] * 6)
+    with pytest.raises(ValueError, match="same clips"):
+        held([without], like=[fewer])
+
+
 def test_arms_on_different_clips_are_refused(tmp_path: Path) -> None:
     one = predictions(tmp_path / "one", [True] * 8, [0.5] * 8)
     other = predictions(tmp_path / "other", [True] * 6, [0.5] * 6)
