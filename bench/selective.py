@@ -347,8 +347,8 @@ class Outcomes:
     def gain(self) -> tuple[float, float, float]:
         """Over the dense teacher's accuracy, with its interval over groups."""
         gap_V = self.right_V - self.dense_V
-        draws = metrics.bootstrap(lambda at: float(gap_V[at].mean()), self.group_V, num_draws=DRAWS)
-        return float(gap_V.mean()), *metrics.interval(draws)
+        found = metrics.mean_over_groups(gap_V, self.group_V, num_draws=DRAWS)
+        return found.value, found.low, found.high
 
 
 def table(out: Path, max_cost: float, seeds: int) -> None:

@@ -136,6 +136,12 @@ def bootstrap(
     return np.array([statistic(np.concatenate([rows[i] for i in draw])) for draw in draws])
 
 
+def mean_over_groups(value_N: Floats, group_N: NDArray[np.generic], *, num_draws: int = 1000) -> Estimate:
+    """The mean of ``value_N``, and its interval over draws of groups."""
+    draws = bootstrap(lambda at: float(value_N[at].mean()), group_N, num_draws=num_draws)
+    return Estimate(float(value_N.mean()), *interval(draws))
+
+
 def interval(draws_B: Floats, level: float = 0.95) -> tuple[float, float]:
     """The middle ``level`` of the draws that are numbers: percentiles; nan where there is none."""
     known = draws_B[~np.isnan(draws_B)]

@@ -114,13 +114,13 @@ def _arm_rows(recipe: Recipe, arms: dict[str, Arm]) -> Iterator[ArmRow]:
         difference = None
         if labels_alone is not None and name != "labels alone":
             gap_V = h.video_right_SV.mean(axis=0) - labels_alone.video_right_SV.mean(axis=0)
-            difference = _estimate(gap_V, h.group_V, recipe.draws)
+            difference = metrics.mean_over_groups(gap_V, h.group_V, num_draws=recipe.draws)
         arm = arms[name]
         yield ArmRow(
             name,
             len(h.right_SN),
-            _estimate(h.right_SN.mean(axis=0), h.group_N, recipe.draws),
-            _estimate(h.video_right_SV.mean(axis=0), h.group_V, recipe.draws),
+            metrics.mean_over_groups(h.right_SN.mean(axis=0), h.group_N, num_draws=recipe.draws),
+            metrics.mean_over_groups(h.video_right_SV.mean(axis=0), h.group_V, num_draws=recipe.draws),
             difference,
             float(np.mean([metrics.ece(m, r > 0) for m, r in zip(h.msp_SN, h.right_SN, strict=True)])),
             float(h.nll_SN.mean()),
@@ -128,11 +128,6 @@ def _arm_rows(recipe: Recipe, arms: dict[str, Arm]) -> Iterator[ArmRow]:
             arm.parameters,
             arm.seconds,
         )
-
-
-def _estimate(value_X: np.ndarray, group_X: np.ndarray, draws: int) -> Estimate:
-    drawn = metrics.bootstrap(lambda at: float(value_X[at].mean()), group_X, num_draws=draws)
-    return Estimate(float(value_X.mean()), *metrics.interval(drawn))
 
 
 # ---------------------------------------------------------------- divided between both
@@ -150,12 +145,15 @@ def _policies(recipe: Recipe, students: list[Folds]) -> Iterator[PolicyRow]:
         if (made := row(alone, everything, None)) is not None:
             yield made
     for may_cost in recipe.may_cost:
-        for each in (*ROWS, CHOSEN):
+        for each in ROWS:
             if (made := row(each, Wish(max_cost=may_cost), may_cost)) is not None:
                 yield made
+        chosen = row(CHOSEN, Wish(max_cost=may_cost), may_cost)
+        if chosen is not None:
+            yield chosen
+        share = may_cost if chosen is None else chosen.over.share
         for kind in (GainOracle, LabelOracle):
             name = "gain oracle" if kind is GainOracle else "label oracle"
-            share = min(1.0, max(0.0, made.over.share if made is not None else may_cost))
             yield PolicyRow(
                 f"{name}, as many clips",
                 may_cost,

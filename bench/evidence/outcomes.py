@@ -134,9 +134,7 @@ class Over:
         return self._estimate(self._mean("right_V") - other._mean("right_V"))
 
     def _estimate(self, value_V: Floats) -> Estimate:
-        group_V = self.each_S[0].group_V
-        drawn = metrics.bootstrap(lambda at: float(value_V[at].mean()), group_V, num_draws=self.draws)
-        return Estimate(float(value_V.mean()), *metrics.interval(drawn))
+        return metrics.mean_over_groups(value_V, self.each_S[0].group_V, num_draws=self.draws)
 
 
 class Student:
@@ -147,7 +145,7 @@ class Student:
         found = open_calibration(student, CalibrateOptions(costs=costs), num_draws=2)
         if found.fit is None:
             raise ValueError("scores in context are wanted")
-        self.student, self.targets, self._choosing = student, found.targets, found.sim
+        self.targets, self._choosing = found.targets, found.sim
         on = judged(student, "test", found.targets)
         self.judged = on.where(~on.known_to_teacher_N)
         known = self.judged.tempered(*found.temperatures).known(found.fit.for_others())
@@ -165,14 +163,11 @@ class Student:
         if row not in self._tried:
             self._tried[row] = tried(self._choosing, bases_of(row.kinds, row.scores), None, wish)
         chosen = best(self._choosing, self._tried[row], wish)
-        return self._came(policy_of(chosen.spec).select(self.sim.known.scores), chosen.aggregation)
+        return _came(self.sim, policy_of(chosen.spec).select(self.sim.known.scores), chosen.aggregation)
 
     def oracle(self, kind: type[GainOracle] | type[LabelOracle], share: float) -> Came:
         """What knows the answers, about so much of the clips."""
-        return self._came(kind(share).select(self.sim.known), "replace-mean")
-
-    def _came(self, decision: Decision, aggregation: str) -> Came:
-        return _came(self.sim, decision, aggregation)
+        return _came(self.sim, kind(share).select(self.sim.known), "replace-mean")
 
 
 @dataclass(frozen=True)

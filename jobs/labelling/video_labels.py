@@ -5,15 +5,14 @@ Shapes: N clips, V videos, K classes.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from pipeline.columns import as_parquet
 from pipeline.select.aggregate import AGGREGATIONS, TEMPERED, Answers
 from pipeline.select.aggregate import video_labels as first_classes
 from pipeline.select.decision import Decision
@@ -139,9 +138,7 @@ def _priced(table: pa.Table, costs: CostSpec | None) -> pa.Table:
 
 def write_video_labels(store: ShardStore, table: pa.Table) -> VideoLabels:
     """Write the labels of videos into the store's folder, over what was there."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    store.files.put_over(FILE, sink.getvalue())
+    store.files.put_over(FILE, as_parquet(table))
     return VideoLabels(f"{store.url}/{FILE}", table, LabelSpec(**store.document.spec))
 
 

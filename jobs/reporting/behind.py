@@ -69,14 +69,14 @@ def find_behind(
     cached = _targets(spec, student, targets_url, missing)
     if student is None or cached is None:
         return Behind(None, cached, _noted(store), tuple(missing))
+    held = learnt = None
     try:
         learnt = learnt_from(student, cached)
         on = applied(student, document, cached, split)
         held = Held(split, on, _simulated(student, document, cached, split))
     except SettingsError as e:
         missing.append(scrubbed(f"Nothing is known of the student's held-out videos: {e}."))
-        return Behind(None, cached, _noted(store), tuple(missing))
-    return Behind(held, cached, learnt)
+    return Behind(held, cached, _noted(store) if learnt is None else learnt, tuple(missing))
 
 
 def _student(spec: LabelSpec, url: str | None, missing: list[str]) -> StudentFolder | None:
@@ -98,10 +98,13 @@ def _student(spec: LabelSpec, url: str | None, missing: list[str]) -> StudentFol
 def _targets(
     spec: LabelSpec, student: StudentFolder | None, url: str | None, missing: list[str]
 ) -> ShardStore | None:
-    if student is None and url is None:
-        return None
     try:
-        cached = open_kind(url, TARGETS.name) if student is None and url else targets_of(student, url)  # type: ignore[arg-type]
+        if student is not None:
+            cached = targets_of(student, url)
+        elif url is not None:
+            cached = open_kind(url, TARGETS.name)
+        else:
+            return None
     except (LocumError, OSError) as e:
         if url is not None:
             raise

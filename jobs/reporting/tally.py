@@ -28,7 +28,6 @@ class Tally:
     videos: int = 0
     clips: int = 0
     decoded: int = 0
-    looked: int = 0
     deferred: int = 0
     asked: int = 0
     twice: bool = False
@@ -54,7 +53,6 @@ class Tally:
         once_N = (decode_N > 0) & ~(deferred_N & self.twice)
         self.once += int(once_N.sum())
         self.once_s += float(decode_N[once_N].sum()) / 1e3
-        self.looked += int((~np.isnan(student_N)).sum())
         self.deferred += int(deferred_N.sum())
         self.asked += int(heard_N.sum())
         for name, ms_N in (
@@ -79,7 +77,6 @@ class Tally:
         return Ledger(
             videos=self.videos,
             clips=self.clips,
-            looked=self.looked,
             deferred=self.deferred,
             decode_s=s["decode"],
             dense_decode_s=self._dense_decode_s(),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics import Estimate, bootstrap, interval
+from pipeline.metrics import Estimate, mean_over_groups
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -62,9 +62,8 @@ def compared(
     def mean(values_V: NDArray[np.generic], where_V: NDArray[np.bool_]) -> Estimate | None:
         if not where_V.any():
             return None
-        found, groups = values_V[where_V].astype(np.float64), group_V[where_V]
-        draws = bootstrap(lambda at: float(found[at].mean()), groups, num_draws=num_draws)
-        return Estimate(float(found.mean()), *interval(draws))
+        found_V = values_V[where_V].astype(np.float64)
+        return mean_over_groups(found_V, group_V[where_V], num_draws=num_draws)
 
     right_V = said_V == truth_V
     dense_right_V = dense_V == truth_V

@@ -24,7 +24,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Of ``clips`` that have rows the student looked at some and the policy called the teacher for ``deferred``.
+    """Of ``clips`` that have rows the policy called the teacher for ``deferred``.
     ``audit_s`` is what the teacher took for audits beyond that, which is no cost of the labels.
 
     The dense teacher was not run. It would decode all clips once, idle ones too, in ``dense_decode_s``, and look at
@@ -32,7 +32,6 @@ class Ledger:
 
     videos: int
     clips: int
-    looked: int
     deferred: int
     decode_s: float
     dense_decode_s: float

@@ -12,7 +12,6 @@ from pipeline.report.ledger import Ledger, Prices
 LEDGER = Ledger(
     videos=4,
     clips=20,
-    looked=10,
     deferred=3,
     decode_s=5.0,
     dense_decode_s=10.0,
@@ -39,6 +38,6 @@ def test_money_is_of_hours_at_a_price_each() -> None:
 
 
 def test_of_nothing_nothing_is_known() -> None:
-    none = Ledger(0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, "")
+    none = Ledger(0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, "")
     assert math.isnan(none.ratio) and none.share == 0.0
     assert none.to_json()["ratio"] is None and none.to_json()["ratio_at_costs"] is None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pytest
 
 from pipeline.tasks.held import HeldFrames
+from schemas.errors import RetryableError
 
 
 def frames(seed: int, shape: tuple[int, ...] = (1, 2, 4, 6, 3)) -> np.ndarray:
@@ -34,3 +37,15 @@ def test_slices_of_larger_arrays_are_written_as_they_are_seen() -> None:
     held.put(frames(1))
     number = held.put(whole[1:, :, ::2, 1:5])
     assert np.array_equal(held.take(number), whole[1:, :, ::2, 1:5])
+
+
+def test_a_full_disk_is_the_machines_fault_and_not_the_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> object:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pipeline.tasks.held.tempfile.TemporaryFile", full)
+    held = HeldFrames(10)
+    frames = np.zeros((1, 2, 2, 3), np.uint8)
+    held.put(frames)  # the first one is held in any case
+    with pytest.raises(RetryableError, match="No space left"):
+        held.put(frames)
