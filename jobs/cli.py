@@ -23,12 +23,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 from cyclopts.config import Dict
 
+from jobs.commands.flags import refused
 from schemas.errors import EXIT_INTERRUPTED, EXIT_SETTINGS, EXIT_UNEXPECTED, LocumError, SettingsError
+
+if TYPE_CHECKING:
+    from cyclopts import CycloptsError
+    from rich.panel import Panel
 
 COMMANDS = {
     "demo": ("jobs.commands.demo:demo", "Render a small archive, run the main job over it, show the result."),
@@ -98,6 +103,7 @@ def build_app(config: dict[str, Any] | None = None) -> App:
         config=[Dict(config, source="--config")] if config else [],
         result_action="return_value",
         suppress_keyboard_interrupt=False,
+        error_formatter=_as_panel,
     )
     for name, (target, text) in COMMANDS.items():
         app.command(target, name=name, help=text)
@@ -154,6 +160,18 @@ def check_packages() -> None:
                 f"the package {name!r} that Python finds is {where}'s, not Locum's ({home}): install Locum in an "
                 "environment of its own, or take that folder off PYTHONPATH"
             )
+
+
+def _as_panel(error: CycloptsError) -> Panel:
+    """As cyclopts shows it, but for settings that pydantic refuses: those by their flags, one a line."""
+    from cyclopts import CycloptsPanel
+    from cyclopts import ValidationError as Refused
+    from pydantic import ValidationError
+
+    text: Any = error
+    if isinstance(error, Refused) and error.argument and isinstance(error.__cause__, ValidationError):
+        text = "\n".join(refused(e, error.argument.name) for e in error.__cause__.errors())
+    return CycloptsPanel(text)
 
 
 def _free_mappings_as_json(body: dict[str, Any]) -> dict[str, Any]:

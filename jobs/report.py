@@ -76,6 +76,9 @@ def report(labels: str, out: str, options: ReportOptions = ReportOptions()) -> R
     """
     if not out.lower().endswith((".html", ".htm")):
         raise SettingsError(f"-o {out}: the page is one file, and its name ends in .html")
+    check_files(
+        out, [OutFile("", lambda: b"")], one_file=True, overwrite=options.overwrite
+    )  # before it takes long
     prefixes = [parse_prefix(text) for text in options.uri_prefixes]
 
     def shown(uri: str) -> str:

@@ -49,7 +49,7 @@ def read_entries(source: str) -> pa.Table:
         if info is not None and info["type"] == "file" and path.lower().endswith(MANIFEST_SUFFIXES):
             return with_tokens(read_manifest(fs, path, source))
         return _from_listing(fs, path, info, source)
-    except transport_errors(("s3",)) as e:
+    except transport_errors(("s3", "http")) as e:
         raise remedy(source, e) from e
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from schemas.cluster import RayOptions
 from schemas.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Out = Annotated[str, Parameter(alias="-o")]
 Json = Annotated[bool, Parameter(name="--json", negative=())]
@@ -36,6 +39,17 @@ def run_settings(max_hours: float | None, transient: float = 0.1, damaged: float
             raise SettingsError(f"{flag} must lie in 0 to 1, got {share}")
     seconds = None if max_hours is None else max_hours * 3600
     return RunSettings(seconds, BreakerSettings(transient, damaged))
+
+
+def refused(error: ErrorDetails, prefix: str = "") -> str:
+    """What pydantic says of a setting, by its flag. ``prefix`` is the flag of what the setting is part of."""
+    parts = [prefix.removeprefix("--").strip("*"), *map(str, error["loc"])]
+    where = ".".join(part.replace("_", "-") for part in parts if part)
+    text = (f"--{where}: " if where else "") + error["msg"].removeprefix("Value error, ")
+    ours = error["type"] == "value_error"  # which says what it found
+    return (
+        text if ours or not isinstance(error["input"], str | float | int) else f"{text}, not {error['input']}"
+    )
 
 
 def at_least(flag: str, value: int, least: int) -> None:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
-from jobs.commands.flags import Flag, Json, at_least
+from jobs.commands.flags import Flag, Json, at_least, refused
 from schemas.errors import EXIT_OK, SettingsError
 from schemas.policy import AGGREGATIONS, SCORES, AggregationName, CostFlags, PolicyKind, ScoreName, Wish
 
@@ -162,7 +161,7 @@ def calibrate(
             confidence=confidence,
         )
     except ValidationError as e:
-        raise SettingsError("; ".join(_said(error) for error in e.errors())) from e
+        raise SettingsError("; ".join(refused(error) for error in e.errors())) from e
     if passage is not None and passage <= 0:
         raise SettingsError(f"--passage is a number of seconds above 0: {passage:g}")
     defaults = CalibrateOptions()
@@ -180,11 +179,6 @@ def calibrate(
     report = run_calibrate(student, wish, options)
     emit(report.to_json(), as_json=as_json, text=_policy_text(report))
     return EXIT_OK
-
-
-def _said(error: ErrorDetails) -> str:
-    where = "".join(f"--{str(part).replace('_', '-')}: " for part in error["loc"])
-    return where + error["msg"].removeprefix("Value error, ")
 
 
 def _policy_text(report: CalibrateReport) -> str:

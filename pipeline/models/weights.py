@@ -26,7 +26,8 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.models.foreign import foreign_code
-from schemas.errors import ModelError, RetryableError
+from pipeline.store.faults import http_status, protocols_of, remedy, transport_errors
+from schemas.errors import LocumError, ModelError, SettingsError
 
 _BLOCK = 1 << 20
 _VERSION_KEYS = (
@@ -81,17 +82,23 @@ def fetch(url: str, expected_sha256: str | None = None) -> FetchedFile:
         else:
             file = _fetch_remote(fs, path, url, expected_sha256)
     except FileNotFoundError as e:
+        if isinstance(e.__cause__, Exception) and http_status(e.__cause__) not in (0, 404, 410):
+            raise _said(remedy(url, e.__cause__)) from e  # whatever is answered, fsspec takes it for that
         raise ModelError(f"there is no file {url!r}") from e
     except (PermissionError, IsADirectoryError, NotADirectoryError) as e:
         raise ModelError(f"{url!r} cannot be read: {type(e).__name__}: {e}") from e
-    except OSError as e:
-        raise RetryableError(f"reading {url!r} failed: {type(e).__name__}: {e}") from e
+    except transport_errors(protocols_of(fs)) as e:
+        raise _said(remedy(url, e)) from e
     if expected_sha256 is not None and file.sha256 != expected_sha256:
         raise ModelError(
             f"{url!r} has the SHA-256 {file.sha256}, expected was {expected_sha256}: "
             "it is another file, or damaged"
         )
     return file
+
+
+def _said(fault: LocumError) -> LocumError:
+    return ModelError(str(fault)) if isinstance(fault, SettingsError) else fault
 
 
 def _fetch_remote(fs: Any, path: str, url: str, expected_sha256: str | None) -> FetchedFile:

@@ -3,27 +3,50 @@
 s3fs turns an S3 error into an OSError whose errno says little (412 is EINVAL, as is a malformed request) and
 whose text may hold any digits, so what counts is the error of botocore that it keeps as the cause.
 
+Over HTTP it is aiohttp's error with its status; fsspec itself says only where nothing is there.
+
 It does not know what was being stored.
 """
 
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
 from schemas.errors import LocumError, RetryableError, SettingsError
 
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_HTTP_DENIED, _HTTP_PASSING = {401, 403, 407}, {408, 425, 429}
 _MISNAMED = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR}
 
 
 def transport_errors(protocols: tuple[str, ...]) -> tuple[type[Exception], ...]:
-    """Types that a client of these protocols raises: OSError, and for S3 also botocore's own."""
-    if "s3" not in protocols:
-        return (OSError,)
-    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+    """Types that a client of these protocols raises: OSError, and for S3 and HTTP also those of their clients."""
+    types: tuple[type[Exception], ...] = (OSError,)
+    if "s3" in protocols:
+        from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
 
-    return (OSError, BotoCoreError)
+        types = (*types, BotoCoreError)
+    if "http" in protocols:
+        from aiohttp import ClientError
+
+        types = (*types, ClientError)
+    return types
+
+
+def protocols_of(fs: AbstractFileSystem) -> tuple[str, ...]:
+    """What a file system is called by in URLs."""
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def http_status(error: BaseException) -> int:
+    """Status of the answer that an HTTP client took for an error; 0 where the error is of another kind."""
+    status = getattr(error, "status", None)
+    return status if isinstance(status, int) else 0
 
 
 def s3_status(error: BaseException) -> tuple[str, int]:
@@ -49,14 +72,17 @@ def lacks_conditional_put(error: BaseException) -> bool:
 
 def remedy(url: str, error: Exception) -> LocumError:
     """The error of ours whose type says what to do about ``error``."""
-    number = getattr(error, "errno", None)
+    number, status = getattr(error, "errno", None), http_status(error)
     text = f"{url}: {type(error).__name__}: {error}"
     if number in _FULL:
         return RetryableError(f"{text}: no room left, or a quota is used up; make room and run again")
-    if isinstance(error, PermissionError) or number in _DENIED or "Credentials" in type(error).__name__:
+    denied = isinstance(error, PermissionError) or number in _DENIED or status in _HTTP_DENIED
+    if denied or "Credentials" in type(error).__name__:
         return SettingsError(f"{text}: access is denied; check credentials and permissions")
     if number in _MISNAMED or isinstance(error, FileNotFoundError):
         return SettingsError(f"{text}: no such place; check the path or bucket")
+    if 400 <= status < 500 and status not in _HTTP_PASSING:
+        return SettingsError(f"{text}: the server refuses it; check the address")
     return RetryableError(f"{text}; run again to continue")
 
 

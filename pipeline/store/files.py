@@ -21,7 +21,14 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.store import local_files
-from pipeline.store.faults import is_final, is_taken, lacks_conditional_put, remedy, transport_errors
+from pipeline.store.faults import (
+    is_final,
+    is_taken,
+    lacks_conditional_put,
+    protocols_of,
+    remedy,
+    transport_errors,
+)
 from schemas.errors import SettingsError
 
 T = TypeVar("T")
@@ -54,7 +61,7 @@ class StoreFiles:
             raise SettingsError(f"cannot use {url!r} as a place for files: {e}") from e
         self.path = self.path.rstrip("/")
         self.is_local = isinstance(self.fs, LocalFileSystem)
-        protocols = (self.fs.protocol,) if isinstance(self.fs.protocol, str) else tuple(self.fs.protocol)
+        protocols = protocols_of(self.fs)
         self._is_s3 = "s3" in protocols
         self._errors = transport_errors(protocols)
 

@@ -102,9 +102,18 @@ def test_yaml_and_flags_mean_the_same(
     [
         (["teach", "nowhere", "-o", "OUT", *TINY_FLAGS], "nowhere"),
         (["teach", "ARCHIVE", "-o", "OUT", "--teacher.factory", "no.such:thing"], "no.such"),
-        (["teach", "ARCHIVE", "-o", "OUT", *TINY_FLAGS, "--clip.stride-seconds", "0"], "stride_seconds"),
-        (["teach", "ARCHIVE", "-o", "OUT", *TINY_FLAGS, "--passes", "2.5"], "passes"),
+        (
+            ["teach", "ARCHIVE", "-o", "OUT", *TINY_FLAGS, "--clip.stride-seconds", "0"],
+            "--clip.stride-seconds: Input should be",
+        ),
+        (["teach", "ARCHIVE", "-o", "OUT", *TINY_FLAGS, "--passes", "2.5"], "--passes: Input should be"),
         (["teach", "ARCHIVE", "-o", "OUT", *TINY_FLAGS, "--precision", "int3"], "int3"),
+        (["calibrate", "nowhere", "--max-cost", "2"], "--max-cost: Input should be"),
+        (
+            ["report", "nowhere", "-o", "p.html", "--prices.teacher", "-1"],
+            "--prices.teacher: Input should be",
+        ),
+        (["report", "nowhere", "-o", "p.html", "--costs.teacher", "-1"], "--costs.teacher"),
         (["teach", "ARCHIVE", "-o", "OUT", *TINY_FLAGS, "--batch-size", "0"], "--batch-size"),
         (["teach", "ARCHIVE", "-o", "OUT", *TINY_FLAGS, "--no-such-flag", "1"], "--no-such-flag"),
         (["teach", "ARCHIVE", "-o", "OUT", *TINY_FLAGS, "--max-hours", "-1"], "--max-hours"),

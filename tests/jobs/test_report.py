@@ -23,6 +23,7 @@ from pipeline.store.shard_store import ShardStore
 from schemas.errors import EXIT_SETTINGS, SettingsError
 from schemas.labels import StudentRef
 from schemas.policy import CostSpec, PolicyDocument, PolicySpec, PriceFlags, Wish
+from tests.http_server import answering
 from tests.jobs.labelled_archive import EXPECTED, add_policy, run, student_in
 from tests.jobs.labelling import EVERY_KIND, Clip, Made, label_spec, make_labels
 from tests.pipeline.store.stores import video_id
@@ -239,6 +240,18 @@ def test_no_secret_of_the_students_place_is_shown(tmp_path: Path) -> None:
     assert "secretpw" not in json.dumps(made.to_json())
 
 
+@pytest.mark.parametrize(("status", "why"), [(403, "access is denied"), (404, "it has no student.json")])
+def test_a_students_place_that_answers_no_is_named_as_missing(tmp_path: Path, status: int, why: str) -> None:
+    with answering(status) as (url, _):
+        away = StudentRef(program=f"{url}/s/student.pt2?sig=secretpw", sha256="1" * 64, fingerprint="a" * 32)
+        store = made_up(tmp_path / "s", [Made([Clip(0)])], student=away)
+        made = report(store.url, str(tmp_path / "p.html"), QUICK)
+        with pytest.raises(SettingsError, match=why):
+            report(store.url, str(tmp_path / "q.html"), ReportOptions(student=f"{url}/s", pictures=False))
+    (said,) = (text for text in made.numbers["missing"] if "The student is not where it was" in text)
+    assert why in said and "secretpw" not in said
+
+
 def test_no_secret_of_a_url_is_shown(tmp_path: Path) -> None:
     uri = "https://user:pass@host.example/v.mp4?X-Amz-Signature=abc"
     store = made_up(tmp_path / "store", [Made([Clip(0, teacher=1)], plan={"uris": [uri]})])
@@ -276,6 +289,12 @@ def test_what_is_wrong_is_refused_and_nothing_is_written(
         assert not Path(out).exists()
     with pytest.raises(SettingsError, match=r"its name ends in \.html"):
         report(labelled.store.url, str(tmp_path / "folder"))
+
+
+def test_a_page_that_is_there_is_seen_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "p.html").write_text("there")
+    with pytest.raises(SettingsError, match="is there already"):
+        report(str(tmp_path / "no such store"), str(tmp_path / "p.html"))
 
 
 def test_of_an_unfinished_store_what_is_there(tmp_path: Path) -> None:

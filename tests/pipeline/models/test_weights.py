@@ -13,6 +13,7 @@ from torch import nn
 from pipeline.models import weights
 from pipeline.models.weights import cache_folder, fetch, load_into, read_state, state_digest
 from schemas.errors import ModelError, RetryableError
+from tests.http_server import answering
 
 
 class RunsCode:
@@ -95,6 +96,18 @@ class TestFetch:
         for path in (tmp_path, tmp_path / "file" / "below"):
             with pytest.raises(ModelError):
                 fetch(str(path))
+
+    @pytest.mark.parametrize(
+        ("status", "error", "message"),
+        [
+            (403, ModelError, "access is denied"),
+            (503, RetryableError, "run again"),
+            (404, ModelError, "there is no file"),
+        ],
+    )
+    def test_what_an_http_server_answers(self, status, error, message):
+        with answering(status) as (url, _), pytest.raises(error, match=message):
+            fetch(f"{url}/w.safetensors")
 
     def test_a_fault_that_may_pass(self, monkeypatch):
         memory = fsspec.filesystem("memory")

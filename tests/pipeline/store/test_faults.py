@@ -14,6 +14,7 @@ from pipeline.store.data_files import data_name, read_data, read_footer, read_gr
 from pipeline.store.faults import is_taken
 from pipeline.store.files import StoreFiles
 from schemas.errors import CorruptStoreError, RetryableError, SettingsError
+from tests.http_server import answering
 from tests.pipeline.store.stores import finish, new_store
 
 
@@ -128,6 +129,24 @@ def test_what_s3fs_raises_where_the_name_is_taken(s3_bucket: str) -> None:
         files.fs.pipe_file(files.at("a"), b"y", mode="create")
     assert is_taken(caught.value)
     assert files.read("a") == b"x"
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message", "asked"),
+    [
+        (403, SettingsError, "access is denied", 1),
+        (400, SettingsError, "the server refuses it", 1),
+        (404, FileNotFoundError, None, 1),
+        (503, RetryableError, "run again", 4),
+        (429, RetryableError, "run again", 4),
+    ],
+)
+def test_what_an_http_server_answers_says_the_remedy(
+    status: int, error: type[Exception], message: str | None, asked: int
+) -> None:
+    with answering(status) as (url, requests), pytest.raises(error, match=message):
+        StoreFiles(url).read("student.json")
+    assert requests == ["GET /student.json"] * asked
 
 
 def test_digits_in_a_message_are_not_a_status() -> None:
