@@ -16,8 +16,8 @@ import fsspec
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.faults import remedy, transport_errors
 from pipeline.manifest_file import MANIFEST_SUFFIXES, conform, read_manifest
-from pipeline.store.faults import remedy, transport_errors
 from schemas.errors import ManifestError
 from schemas.video import ENTRIES_SCHEMA, VIDEO_SUFFIXES
 

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.calibrate import CalibrateOptions, open_calibration
+from jobs.selecting.calibration import open_calibration
 from jobs.selecting.judged import judged, open_student
 from pipeline import metrics
 from pipeline.metrics import Estimate
@@ -142,7 +142,7 @@ class Student:
 
     def __init__(self, url: str, costs: CostFlags) -> None:
         student = open_student(url)
-        found = open_calibration(student, CalibrateOptions(costs=costs), num_draws=2)
+        found = open_calibration(student, costs=costs, num_draws=2)
         if found.fit is None:
             raise ValueError("scores in context are wanted")
         self.targets, self._choosing = found.targets, found.sim

@@ -25,8 +25,8 @@ import safetensors.torch
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
+from pipeline.faults import http_status, protocols_of, remedy, transport_errors
 from pipeline.models.foreign import foreign_code
-from pipeline.store.faults import http_status, protocols_of, remedy, transport_errors
 from schemas.errors import LocumError, ModelError, SettingsError
 
 _BLOCK = 1 << 20

@@ -20,8 +20,7 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.store import local_files
-from pipeline.store.faults import (
+from pipeline.faults import (
     is_final,
     is_taken,
     lacks_conditional_put,
@@ -29,6 +28,7 @@ from pipeline.store.faults import (
     remedy,
     transport_errors,
 )
+from pipeline.store import local_files
 from schemas.errors import SettingsError
 
 T = TypeVar("T")
@@ -202,7 +202,7 @@ class StoreFiles:
         Raises
         ------
         RetryableError, SettingsError
-            As `pipeline.store.faults.remedy` says of what did not pass.
+            As `pipeline.faults.remedy` says of what did not pass.
         """
         for pause in _pauses():
             try:

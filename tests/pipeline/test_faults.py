@@ -9,9 +9,9 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from s3fs.errors import translate_boto_error
 
+from pipeline.faults import is_taken
 from pipeline.store import files as files_module
 from pipeline.store.data_files import data_name, read_data, read_footer, read_group, read_groups
-from pipeline.store.faults import is_taken
 from pipeline.store.files import StoreFiles
 from schemas.errors import CorruptStoreError, RetryableError, SettingsError
 from tests.http_server import answering
