@@ -19,7 +19,7 @@ from jobs.selecting.calibration import open_calibration
 from jobs.selecting.certified import guaranteed
 from jobs.selecting.judged import StudentFolder, open_student
 from pipeline.models.weights import fetch
-from pipeline.select.calibrate import choose
+from pipeline.select.calibrate import Chosen, choose
 from pipeline.select.policies import bases_of
 from pipeline.select.simulate import Outcome, Simulation
 from pipeline.store.document import library_versions, now
@@ -130,7 +130,7 @@ def calibrate(
         wish=wish,
         tried=options.tried(),
         costs=sim.costs,
-        expected=_expected(sim, chosen.outcome),
+        expected=_expected(sim, chosen),
         certificate=certificate,
         made_at=now(),
         versions=library_versions(),
@@ -170,7 +170,9 @@ def _stride(targets: ShardStore, passage: float | None) -> float | None:
     return clip.stride_seconds or clip.seconds
 
 
-def _expected(sim: Simulation, outcome: Outcome) -> Expected:
+def _expected(sim: Simulation, chosen: Chosen) -> Expected:
+    outcome = chosen.outcome
+
     def number(x: float) -> float | None:
         return None if math.isnan(x) else round(x, 6)
 
@@ -183,6 +185,7 @@ def _expected(sim: Simulation, outcome: Outcome) -> Expected:
         accuracy=number(outcome.accuracy.value),
         gain=number(outcome.gain.value),
         gain_low=number(outcome.gain.low),
+        optimism=None if chosen.optimism is None else number(chosen.optimism),
     )
 
 

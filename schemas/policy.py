@@ -267,6 +267,8 @@ class Expected(Spec):
     accuracy: float | None
     gain: float | None
     gain_low: float | None
+    optimism: float | None = None
+    """How much more accuracy the choice promised than it came to on videos drawn anew; allowed for in the choice."""
 
 
 class PolicyDocument(Spec):

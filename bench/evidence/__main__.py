@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -42,14 +43,14 @@ QUICK_VIDEOS = 160
 QUICK_KEEP = KeepSpec(num_frames=8, width=48, height=48)
 
 
-def run(out: Path, sets: dict[str, Path], seeds: int, threads: int | None) -> list[SetEvidence]:
+def run(out: Path, sets: dict[str, Path], seeds: int, *, threads: int | None, jobs: int) -> list[SetEvidence]:
     """Everything of these sets, by recipe; the page, its figures and ``evidence.json`` in ``out``."""
     keep_freed_memory()
     started = time.monotonic()
     found = []
     for name, folder in sets.items():
         recipe = read_recipe(name)
-        found.append(gather(recipe, folder, out / Path(name).stem, seeds, threads))
+        found.append(gather(recipe, folder, out / Path(name).stem, seeds, threads=threads, jobs=jobs))
         say(f"{recipe.title}: done after {duration(time.monotonic() - started)}")
     write(out, found, time.monotonic() - started)
     return found
@@ -81,7 +82,7 @@ def quick(out: Path, videos: int, threads: int | None) -> list[SetEvidence]:
         options = TeachOptions(batch_size=16, keep=QUICK_KEEP)
         targets = teach(str(manifest), str(stores), demo_target_spec(), options, runner=runner)
     say(f"targets: {targets.counts.rows} clips")
-    found = run(out, {str(FOLDER / "quick.yaml"): stores}, 1, threads)
+    found = run(out, {str(FOLDER / "quick.yaml"): stores}, 1, threads=threads, jobs=1)
     (student,) = (out / "quick").glob("from-the-cache-*")
     costs = read_recipe("quick").costs
     calibrate(str(student), Wish(max_cost=0.5), CalibrateOptions(name="half", costs=costs, overwrite=True))
@@ -98,18 +99,20 @@ def main() -> None:
     all_of_it.add_argument("out", type=Path)
     all_of_it.add_argument("sets", nargs="+", metavar="RECIPE=FOLDER")
     all_of_it.add_argument("--seeds", type=int, default=3)
+    all_of_it.add_argument("--jobs", type=int, help="students at a time; one a core where not given")
+    all_of_it.add_argument("--threads", type=int, default=1, help="of each student; it changes rounding")
     small = commands.add_parser("quick")
     small.add_argument("out", type=Path)
     small.add_argument("--videos", type=int, default=QUICK_VIDEOS)
-    for command in (all_of_it, small):
-        command.add_argument("--threads", type=int)
+    small.add_argument("--threads", type=int)
     args = parser.parse_args()
     try:
         if args.command == "quick":
             quick(args.out, args.videos, args.threads)
         else:
             sets = {name: Path(folder) for name, _, folder in (text.partition("=") for text in args.sets)}
-            run(args.out, sets, args.seeds, args.threads)
+            jobs = args.jobs or max(1, len(os.sched_getaffinity(0)) // args.threads)
+            run(args.out, sets, args.seeds, threads=args.threads, jobs=jobs)
     except SettingsError as e:
         sys.exit(f"bench.evidence: {e}")
 

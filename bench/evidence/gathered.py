@@ -53,9 +53,11 @@ class PolicyRow:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the seed claims, of this set: the cheapest policy that is calibrated to be no worse than the dense teacher;
-    and what a policy gains over uniform sampling that costs as much or more."""
+    """What the seed claims, of this set: what is calibrated for a share of the dense cost loses nothing; the cheapest
+    policy that is calibrated to lose nothing; and what a policy gains over uniform sampling that costs as much or
+    more."""
 
+    within: Over | None
     no_worse: Over | None
     beside_uniform: tuple[float, Over, Over, Estimate] | None
     """The share that it may cost, the calibrated policy, the uniform-k that costs as much or a little more, and the
@@ -79,9 +81,11 @@ class SetEvidence:
         return self.policies[0].over
 
 
-def gather(recipe: Recipe, folder: Path, out: Path, seeds: int, threads: int | None) -> SetEvidence:
+def gather(
+    recipe: Recipe, folder: Path, out: Path, seeds: int, *, threads: int | None, jobs: int
+) -> SetEvidence:
     """Train what is not there, calibrate, and read off."""
-    arms = train_all(recipe, folder, out, seeds, threads)
+    arms = train_all(recipe, folder, out, seeds, threads=threads, jobs=jobs)
     say(f"{recipe.title}: policies")
     students = [Folds(tuple(Student(url, recipe.costs) for url in urls)) for urls in arms[DISTILLED].urls]
     policies = list(_policies(recipe, students))
@@ -167,14 +171,15 @@ def _claim(recipe: Recipe, students: list[Folds], policies: list[PolicyRow]) -> 
     if all(t is not None for t in tried):
         no_worse = Over(tuple(t for t in tried if t is not None), recipe.draws)
     ours = [p for p in policies if p.name == CHOSEN.name]
+    within = next((p.over for p in ours if p.may_cost == recipe.claim_cost), None)
     uniform = [p.over for p in policies if p.name == "uniform-k"]
     pairs = [(p, u) for p in ours for u in uniform if u.ratio >= p.over.ratio]
     if not pairs:
-        return Claim(no_worse, None)
+        return Claim(within, no_worse, None)
     p, u = min(
         pairs, key=lambda pair: pair[1].ratio - pair[0].over.ratio
     )  # those that cost most nearly the same
-    return Claim(no_worse, (p.may_cost or 1.0, p.over, u, p.over.over(u)))
+    return Claim(within, no_worse, (p.may_cost or 1.0, p.over, u, p.over.over(u)))
 
 
 # ---------------------------------------------------------------- as JSON
@@ -204,6 +209,7 @@ def to_json(found: SetEvidence) -> dict[str, Any]:
         ],
         "left_out": found.left_out,
         "policies": [{"name": p.name, "may_cost": p.may_cost, **_over(p.over)} for p in found.policies],
+        "within": None if found.claim.within is None else _over(found.claim.within),
         "no_worse": None if found.claim.no_worse is None else _over(found.claim.no_worse),
         "over_uniform": None
         if uniform is None

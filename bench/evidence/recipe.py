@@ -43,6 +43,8 @@ class Recipe(Spec):
     """What things cost; measured where it is not said."""
     may_cost: tuple[float, ...] = (0.25, 0.5)
     """Shares of the dense cost that policies are calibrated for."""
+    claim_cost: float = 0.6
+    """The share among them by which the set's claim is judged: what is saved is the rest."""
     draws: int = 2000
     """Bootstrap draws."""
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict)

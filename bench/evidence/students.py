@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -14,6 +19,7 @@ from bench.distill_arms.probe import Key, write_targets
 from bench.evidence.recipe import DISTILLED, Recipe, frames_in, targets_in, the_only
 from jobs.distill import DistilOptions, distil
 from pipeline.models.exported_student import ExportedStudent
+from pipeline.models.memory import keep_freed_memory
 from pipeline.models.weights import fetch
 from pipeline.sheets import decode_sheet
 from pipeline.store.read import scan
@@ -37,62 +43,150 @@ class Arm:
     why_not: str = ""
 
 
-def train_all(recipe: Recipe, folder: Path, out: Path, seeds: int, threads: int | None) -> dict[str, Arm]:
-    """All arms, from the stores in ``folder``, into ``out``."""
-    arms: dict[str, Arm] = {}
-    for name in recipe.names:
-        try:
-            arms[name] = _arm(recipe, name, folder, out, seeds, threads, arms)
-        except _Missing as e:
-            say(f"{name}: left out: {e}")
-            arms[name] = Arm(name, why_not=str(e))
-    return arms
+def train_all(
+    recipe: Recipe, folder: Path, out: Path, seeds: int, *, threads: int | None, jobs: int
+) -> dict[str, Arm]:
+    """All arms, from the stores in ``folder``, into ``out``; so many students at a time, each in a process."""
+    made: dict[str, Arm] = {}
+    with _workers(jobs) as run:
+        for others_own in (False, True):  # who learns from the words of others comes after them
+            names = [n for n in recipe.names if ("own" in recipe.arms.get(n, {})) == others_own]
+            waiting = {
+                name: [
+                    [
+                        run(
+                            _Job(
+                                recipe,
+                                name,
+                                seed,
+                                fold,
+                                folder,
+                                out,
+                                threads,
+                                _own(recipe, name, seed, fold, made),
+                            )
+                        )
+                        for fold in range(recipe.folds or 1)
+                    ]
+                    for seed in recipe.seeds(name, seeds)
+                ]
+                for name in names
+            }
+            made |= {name: _arm(name, students) for name, students in waiting.items()}
+    return {name: made[name] for name in recipe.names}
 
 
-class _Missing(Exception):
-    """What an arm wants is not there; the others go on."""
+@dataclass(frozen=True)
+class _Job:
+    """A student to train; ``own`` is the one whose words it learns from, where it does that."""
+
+    recipe: Recipe
+    arm: str
+    seed: int
+    fold: int
+    folder: Path
+    out: Path
+    threads: int | None
+    own: str | None
+
+    def __str__(self) -> str:
+        return f"{self.recipe.title}: {self.arm}, seed {self.seed}" + (
+            f", fold {self.fold}" if self.recipe.folds else ""
+        )
 
 
-def _arm(
-    recipe: Recipe, name: str, folder: Path, out: Path, seeds: int, threads: int | None, made: dict[str, Arm]
-) -> Arm:
-    short = "".join(c if c.isalnum() else "-" for c in name.split("(")[0].strip().lower())
-    options = DistilOptions(short, frames_in(folder), num_threads=threads)
-    urls, seconds, parameters = [], 0.0, 0
-    for seed in recipe.seeds(name, seeds):
-        of_seed = []
-        for fold in range(recipe.folds or 1):
-            say(f"{recipe.title}: {name}, seed {seed}" + (f", fold {fold}" if recipe.folds else ""))
-            targets = _targets(recipe, name, folder, out, seed, fold, made)
-            spec = recipe.spec(name, seed, fold)
+@dataclass(frozen=True)
+class _Made:
+    url: str
+    seconds: float
+    parameters: int
+
+
+Waiting = Callable[[], "_Made"]
+"""Waits for a student, and raises what went wrong with it."""
+
+
+@contextmanager
+def _workers(jobs: int) -> Iterator[Callable[[_Job], Waiting]]:
+    if jobs == 1:
+
+        def now(job: _Job) -> Waiting:
             try:
-                report = distil(targets, str(out), spec, options, on_progress=told)
+                made = _train(job)
             except SettingsError as e:
-                if name == DISTILLED:
-                    raise
-                raise _Missing(str(e)) from e
-            of_seed.append(report.url)
-            seconds += report.about["train_seconds"]
-            parameters = report.about["parameters"]
-        urls.append(tuple(of_seed))
-    return Arm(name, tuple(urls), seconds, parameters)
+                return partial(_raise, e)
+            return lambda: made
+
+        yield now
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), keep_freed_memory) as pool:
+        try:
+            yield lambda job: pool.submit(_train, job).result
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def _targets(
-    recipe: Recipe, name: str, folder: Path, out: Path, seed: int, fold: int, made: dict[str, Arm]
-) -> list[str]:
-    own = targets_in(folder, fold)
-    settings = recipe.arms.get(name, {})
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+def _arm(name: str, students: list[list[Waiting]]) -> Arm:
+    try:
+        made = [[student() for student in of_seed] for of_seed in students]
+    except SettingsError as e:
+        if name == DISTILLED:
+            raise
+        say(f"{name}: left out: {e}")
+        return Arm(name, why_not=str(e))
+    every = [student for of_seed in made for student in of_seed]
+    return Arm(
+        name,
+        tuple(tuple(student.url for student in of_seed) for of_seed in made),
+        sum(student.seconds for student in every),
+        every[0].parameters if every else 0,
+    )
+
+
+def _own(recipe: Recipe, name: str, seed: int, fold: int, made: Mapping[str, Arm]) -> str | None:
+    source = recipe.arms.get(name, {}).get("own")
+    urls = made[source].urls if source is not None else ()
+    return urls[seed - 1][fold] if urls else None
+
+
+def _train(job: _Job) -> _Made:
+    """One student, or the one that is there.
+
+    Raises
+    ------
+    SettingsError
+        If what it is to learn from is not there, or does not fit.
+    """
+    recipe = job.recipe
+    say(str(job))
+    short = "".join(c if c.isalnum() else "-" for c in job.arm.split("(")[0].strip().lower())
+    options = DistilOptions(short, frames_in(job.folder), num_threads=job.threads)
+    spec = recipe.spec(job.arm, job.seed, job.fold)
+    report = distil(
+        _targets(job), str(job.out), spec, options, on_progress=told if job.threads is None else None
+    )
+    return _Made(report.url, report.about["train_seconds"], report.about["parameters"])
+
+
+def _targets(job: _Job) -> list[str]:
+    taught = targets_in(job.folder, job.fold)
+    settings = job.recipe.arms.get(job.arm, {})
     if (further := settings.get("further")) is not None:
-        other = the_only(folder, further.format(fold=fold))
+        pattern = further.format(fold=job.fold)
+        other = the_only(job.folder, pattern)
         if other is None:
-            raise _Missing(f"{folder} has no {further.format(fold=fold)}")
-        return [own, str(other)]
+            raise SettingsError(f"{job.folder} has no {pattern}")
+        return [taught, str(other)]
     if (source := settings.get("own")) is not None:
-        if not made[source].urls:
-            raise _Missing(f"there is no student {source!r}")
-        return [own_words(made[source].urls[seed - 1][fold], own, frames_in(folder), out / "own")]
-    return [own]
+        if job.own is None:
+            raise SettingsError(f"there is no student {source!r}")
+        return [own_words(job.own, taught, frames_in(job.folder), job.out / "own")]
+    return [taught]
 
 
 def own_words(student: str, targets: str, frames: str, out: Path) -> str:

@@ -194,6 +194,15 @@ def _policy_text(report: CalibrateReport) -> str:
         lines.append(
             f"  accuracy {e.accuracy:.4f}, {g.value:+.4f} [{g.low:+.4f}, {g.high:+.4f}] against the dense teacher"
         )
+    if e.optimism:
+        lines.append(
+            f"  such a choice promises {e.optimism:.4f} too much on videos drawn anew: that was allowed for"
+        )
+    if doc.wish.accuracy_drop is not None and doc.policy.kind == "dense":
+        lines.append(
+            "  nothing cheaper than the dense teacher is known to lose so little: allow more, or have more held-out "
+            "videos with labels"
+        )
     if (c := doc.certificate) is not None:
         lines += [
             f"guaranteed: with confidence {1 - c.delta:g} at most {c.alpha:g} of videos get another label than the "

@@ -64,13 +64,15 @@ def roles(
     """The `Role` of each row; (R,). Rows without a split have that of their group, or count as train where it has none;
     rows that are not usable have none.
 
-    With ``held_out``, fold i of n, the manifest's splits do not count: test is that fold, and train all others.
+    With ``held_out``, fold i of n, the manifest's splits do not count: test is that fold, and train all others. What is
+    carved out of train is another part with each fold, so that no few groups judge the students of all of them.
 
     Raises
     ------
     SettingsError
         If a split has a name that says nothing, or there are too few groups to hold out what is to be.
     """
+    carve = seed
     if held_out is not None:
         fold, num_folds = held_out
         fold_R = np.full(len(group_R), -1)
@@ -80,6 +82,7 @@ def roles(
                 f"fold {fold} of {num_folds} holds no clip: there are fewer groups than folds"
             )
         splits, split_R, split_map = ("test",), np.where(fold_R == fold, 0, -1), {}
+        carve = seed + fold
     found = {name: role_of(name, split_map) for name in splits}
     strange = [name for name, role in found.items() if role is None]
     if strange:
@@ -93,7 +96,7 @@ def roles(
             f"no usable clip is in a split to train on; there are {', '.join(splits) or 'none'}"
         )
     wanted = [(role, share) for role, share in CARVED if role not in found.values()]
-    groups = in_order_of_hash(group_R[role_R == Role.TRAIN], seed)
+    groups = in_order_of_hash(group_R[role_R == Role.TRAIN], carve)
     if len(groups) <= len(wanted):
         names = " and ".join(role.name.lower() for role, _ in wanted)
         raise SettingsError(

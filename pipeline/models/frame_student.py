@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.models.remembered import remembered
+from pipeline.models.weights import state_digest
 from schemas.errors import ModelError
 
 _TINY = (16, 32, 64, 96)
@@ -47,7 +49,8 @@ def build(
     dropout
         Probability, in [0, 1), of dropping a feature before the class head while training.
     freeze
-        Keep the image network as it is, and train what comes after.
+        Keep the image network as it is, and train what comes after. On a CPU what it says of a clip is computed once
+        (`pipeline.models.remembered`), so that all epochs but the first cost next to nothing.
 
     Raises
     ------
@@ -74,6 +77,8 @@ class FrameStudent(nn.Module):  # type: ignore[misc]  # torch is not followed by
     ) -> None:
         super().__init__()
         self.images, self._frozen = images.requires_grad_(not freeze), freeze
+        self._digest: str | None = None
+        self.register_load_state_dict_post_hook(self._forget)
         self.time = nn.Sequential(
             nn.Conv1d(2 * size, width, 3, padding=1, bias=False),
             nn.BatchNorm1d(width),
@@ -94,13 +99,21 @@ class FrameStudent(nn.Module):  # type: ignore[misc]  # torch is not followed by
             self.images.eval()
         return self
 
+    def _forget(self, *_: object) -> None:
+        """The image network may be another now."""
+        self._digest = None
+
     def features(self, x_NCTHW: torch.Tensor) -> torch.Tensor:
         """(N, F): means over time of what was seen in each stretch of three frames, twice over."""
         n, _, t = x_NCTHW.shape[:3]
         frames_NTCHW = x_NCTHW.transpose(1, 2)
         if isinstance(self.images, TinyImages):
             frames_NTCHW = with_changes(frames_NTCHW)
-        seen_NTB = self.images(frames_NTCHW.flatten(0, 1)).unflatten(0, (n, t))
+        if self._frozen and x_NCTHW.device.type == "cpu" and not torch.compiler.is_compiling():
+            self._digest = self._digest or state_digest(self.images)
+            seen_NTB = remembered(self.images, self._digest, frames_NTCHW)
+        else:
+            seen_NTB = self.images(frames_NTCHW.flatten(0, 1)).unflatten(0, (n, t))
         both_NBT = with_changes(seen_NTB).transpose(1, 2)
         features_NF: torch.Tensor = self.time(both_NBT).mean(2)
         return features_NF

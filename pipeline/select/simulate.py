@@ -23,7 +23,7 @@ from schemas.arrays import I64
 from schemas.policy import CostSpec
 
 Floats = NDArray[np.float64]
-NUM_DRAWS = 1000
+NUM_DRAWS, NUM_REDRAWS = 1000, 200
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,17 @@ class Simulation:
 
     def __init__(self, known: Known, costs: CostSpec, *, num_draws: int = NUM_DRAWS, seed: int = 0) -> None:
         self.known, self.costs = known, costs
+        self._seed = seed
         self._draws_BG, self._group_V = _draws(known, num_draws, seed)
 
     @cached_property
     def dense(self) -> Spent:
         """What the dense teacher costs."""
         return spent(self.known.scores, DenseTeacher().select(self.known.scores), self.costs)
+
+    @cached_property
+    def _redraws_BG(self) -> Floats:
+        return _draws(self.known, NUM_REDRAWS, self._seed + 1)[0]
 
     @cached_property
     def reference_V(self) -> I64:
@@ -91,6 +96,23 @@ class Simulation:
             self._mean(right_V.astype(np.float64), has_V.astype(np.float64)),
             self._mean(right_V.astype(np.float64) - dense_V, has_V.astype(np.float64)),
         )
+
+    def redrawn(self, decision: Decision, aggregation: str) -> tuple[Floats, Floats]:
+        """What it would have come to on videos drawn anew, by groups: the gain in accuracy over the dense teacher, and
+        the ratio of costs; (B,) each. Only where videos have labels."""
+        said_V = self.labels(decision, aggregation)
+        has_V = (self.label_V >= 0).astype(np.float64)
+        gain_V = ((said_V == self.label_V).astype(np.float64) - (self.reference_V == self.label_V)) * has_V
+        gain_B, has_B, cost_B, dense_B = (
+            self._redraws_BG @ np.bincount(self._group_V, value_V, self._redraws_BG.shape[1])
+            for value_V in (
+                gain_V,
+                has_V,
+                spent(self.known.scores, decision, self.costs).seconds_V,
+                self.dense.seconds_V,
+            )
+        )
+        return gain_B / np.maximum(has_B, 1.0), cost_B / dense_B
 
     def _mean(self, value_V: Floats, counts_V: Floats) -> Estimate:
         if not counts_V.any():

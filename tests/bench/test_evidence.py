@@ -23,7 +23,9 @@ from schemas.policy import CostFlags, Wish
 from tests.jobs.judging import make_judged
 
 COSTS = CostFlags(open=0.0, decode=0.01, student=0.01, teacher=0.5)
-RECIPE = Recipe(title="made up", about="Made up.", teacher="nobody", train={}, costs=COSTS, draws=50)
+RECIPE = Recipe(
+    title="made up", about="Made up.", teacher="nobody", train={}, costs=COSTS, draws=50, claim_cost=0.5
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,7 @@ def test_recipes_are_whole(name: str) -> None:
         if own is not None:  # what it is made of comes before it, with as many seeds
             assert recipe.names.index(own) < recipe.names.index(arm)
             assert len(recipe.seeds(own, 3)) >= len(recipe.seeds(arm, 3))
+    assert recipe.claim_cost in recipe.may_cost
     assert None not in (recipe.costs.open, recipe.costs.decode, recipe.costs.student, recipe.costs.teacher)
 
 
@@ -127,7 +130,8 @@ def test_a_page_and_numbers_of_a_set(folds: list[Folds]) -> None:
     chosen = next(p for p in policies if p.name == CHOSEN.name)
     assert oracle.over.share <= chosen.over.share + 0.01
     claim = _claim(RECIPE, folds, policies)
-    assert claim.no_worse is not None and claim.no_worse.ratio < 1
+    assert claim.no_worse is not None and claim.no_worse.ratio <= 1
+    assert claim.within is not None and claim.within.ratio <= RECIPE.claim_cost + 0.1
     auroc = tuple(ablation([clips_of(f.students) for f in folds], 20))
     scores = {line.score for line in auroc if line.of == "student"}
     assert {"msp", "gain", "gain-in-context"} <= scores

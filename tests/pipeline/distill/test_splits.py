@@ -56,6 +56,16 @@ def test_each_fold_is_the_test_once_and_groups_stay_together() -> None:
     assert (tested == 1).all()
 
 
+def test_no_few_groups_judge_the_students_of_all_folds() -> None:
+    """What is carved out of train for val and calibration is another part with each fold."""
+    group_R = groups(40, 1)
+    carved = np.zeros((2, 40), int)
+    for fold in range(10):
+        role_R = roles((), np.full(40, -1), group_R, np.ones(40, np.bool_), held_out=(fold, 10))
+        carved += [role_R == Role.VAL, role_R == Role.CALIBRATION]
+    assert carved.max() <= 7 and (carved.sum(axis=0) == 0).sum() <= 5
+
+
 @given(st.integers(3, 30), st.integers(0, 50))
 def test_small_sets_hold_out_a_group_for_each_at_least(num_groups: int, seed: int) -> None:
     rows = 2 * num_groups

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from pipeline.models.frame_student import build, with_changes
+from pipeline.models import remembered as remembered_module
+from pipeline.models.frame_student import FrameStudent, build, with_changes
+from pipeline.models.remembered import forget
 from schemas.errors import ModelError
 
 
@@ -68,6 +72,78 @@ def test_where_the_image_network_is_frozen_the_rest_learns() -> None:
     model(clips()).sum().backward()
     assert all(p.grad is None for p in model.images.parameters())
     assert all(p.grad is not None for p in model.time.parameters())
+
+
+def calls_of(model: FrameStudent, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of what the image network is asked from now on."""
+    asked: list[tuple[int, ...]] = []
+    plain = model.images.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        asked.append(tuple(x.shape))
+        return plain(x)
+
+    monkeypatch.setattr(model.images, "forward", forward)
+    return asked
+
+
+def test_a_frozen_image_network_sees_a_clip_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget()
+    model, x = build(4, freeze=True).eval(), clips()
+    asked = calls_of(model, monkeypatch)
+    first = model(x)
+    assert len(asked) == len(x)
+    torch.testing.assert_close(model(x.flip(0)), first.flip(0))
+    assert len(asked) == len(x)
+    other = build(4, freeze=True).eval()
+    other.load_state_dict(model.state_dict())  # the same network: what it says is known
+    assert torch.equal(other(x), first)
+    model.train()(x)
+    assert len(asked) == len(x)
+    model(x + 1)
+    assert len(asked) == 2 * len(x)
+
+
+def test_another_frozen_network_says_something_else() -> None:
+    """Also where its weights came later."""
+    forget()
+    model, x = build(4, freeze=True).eval(), clips()
+    before = model(x)
+    state = {
+        k: v + 0.1 if k.startswith("images.") and v.is_floating_point() else v
+        for k, v in model.state_dict().items()
+    }
+    model.load_state_dict(state)
+    after = model(x)
+    assert not torch.allclose(before, after)
+    forget()
+    assert torch.equal(model(x), after)
+
+
+def test_what_is_remembered_is_what_the_network_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget()
+    torch.manual_seed(3)
+    frozen = build(4, freeze=True).eval()
+    plain = build(4).eval()
+    plain.load_state_dict(frozen.state_dict())
+    x = clips()
+    torch.testing.assert_close(frozen(x), plain(x), rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(remembered_module, "MOST_BYTES", 0)
+    forget()
+    asked = calls_of(frozen, monkeypatch)
+    assert torch.equal(frozen(x), frozen(x))
+    assert len(asked) == 2 * len(x)  # there was no room
+
+
+def test_a_frozen_student_is_exported_whole(tmp_path: Path) -> None:
+    forget()
+    model = build(4, freeze=True).eval()
+    frames = torch.randn(3, 3, 8, 32, 32)
+    program = torch.export.export(model, (frames,), dynamic_shapes=({0: torch.export.Dim("n", min=1)},))
+    torch.export.save(program, tmp_path / "student.pt2")
+    loaded = torch.export.load(tmp_path / "student.pt2").module()
+    for x in (frames, torch.randn(5, 3, 8, 32, 32)):
+        torch.testing.assert_close(loaded(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
