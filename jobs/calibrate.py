@@ -38,8 +38,8 @@ from schemas.policy import (
 from schemas.targets import TargetSpec
 
 FOLDER = "policies"
-_TRIED: tuple[PolicyKind, ...] = ("clip-threshold", "video-threshold", "video-part")
-_TRIED_TO_CERTIFY = _TRIED[:2]
+TRIED: tuple[PolicyKind, ...] = ("clip-threshold", "video-threshold", "video-part")
+_TRIED_TO_CERTIFY = TRIED[:2]
 """Of many candidates the most promising one is promising by chance, and only one is certified."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -104,7 +104,7 @@ def calibrate(
         student, scores=options.scores, costs=options.costs, targets=options.targets, seed=options.seed
     )
     targets, temps, fit, sim = having.targets, having.temperatures, having.fit, having.sim
-    tried = _TRIED if wish.max_disagreement is None else _TRIED_TO_CERTIFY
+    tried = TRIED if wish.max_disagreement is None else _TRIED_TO_CERTIFY
     kinds = options.kinds or tried
     if options.passage is not None and (other := [k for k in kinds if k not in BY_PASSAGE]):
         raise SettingsError(f"--passage is for {', '.join(BY_PASSAGE)}, not for {', '.join(other)}")

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from jobs.labelling.output import check_files, write_files
 from jobs.reporting.cards import cards
 from jobs.reporting.contacts import contacts
+from jobs.reporting.figures import Figures
 from jobs.reporting.gathered import Gathered, gather
-from jobs.reporting.sections import Figures, first_picture, numbers, sections
+from jobs.reporting.sections import first_picture, numbers, sections
 from pipeline.exports.document import OutFile
 from pipeline.exports.uris import parse_prefix, rewritten
 from pipeline.report.page import Contacts, Page, Section, render

@@ -24,7 +24,7 @@ from bench.evidence.recipe import FOLDER, read_recipe
 from jobs.calibrate import CalibrateOptions, calibrate
 from jobs.label import LabelOptions, label
 from jobs.report import ReportOptions, report
-from jobs.reporting.sections import Figures
+from jobs.reporting.figures import Figures
 from jobs.runners import runner_for
 from jobs.teach import TeachOptions, teach
 from jobs.words import duration

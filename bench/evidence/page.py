@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from bench.evidence.auroc import QUESTIONS
 from bench.evidence.gathered import PolicyRow, SetEvidence
-from jobs.reporting.cards import of_points, percent, points
-from jobs.reporting.sections import Figures
+from jobs.reporting.figures import Figures
+from jobs.reporting.said import of_points, percent, points
 from pipeline.metrics import Estimate
 from pipeline.report.frontier import Line, Mark, draw_frontier
 from pipeline.report.page import Block, Card, Note, Page, Section, Table

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from jobs.reporting.gathered import Gathered
+from jobs.reporting.said import money, of_points, percent, points
 from jobs.words import duration
 from pipeline.metrics import Estimate
 from pipeline.report.page import Card, Tone
@@ -117,27 +118,3 @@ def _tone(difference: Estimate) -> Tone:
     if difference.low > -_POINT:
         return "good"
     return "bad" if difference.high < 0 else "warn"
-
-
-def percent(share: float) -> str:
-    """As a person would say it: whole percents, tenths below ten and close to a hundred."""
-    if math.isnan(share):
-        return "?"
-    return f"{share:.1%}" if share < 0.1 or share > 0.9 else f"{share:.0%}"
-
-
-def points(difference: float) -> str:
-    """A difference of two shares, in points of a hundred."""
-    return f"{100 * difference:+.1f} points"
-
-
-def of_points(e: Estimate) -> str:
-    """The interval of such a difference."""
-    if math.isnan(e.low):
-        return "one group: no interval"
-    return f"[{100 * e.low:+.1f}, {100 * e.high:+.1f}] (95 %)"
-
-
-def money(value: float) -> str:
-    """In the currency of the prices."""
-    return f"{value:,.2f}"

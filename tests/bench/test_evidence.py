@@ -14,7 +14,7 @@ from bench.evidence.page import page
 from bench.evidence.recipe import DISTILLED, FOLDER, Recipe, frames_in, read_recipe, targets_in
 from jobs.calibrate import CalibrateOptions, calibrate
 from jobs.labelling.inputs import read_policy
-from jobs.reporting.sections import Figures
+from jobs.reporting.figures import Figures
 from jobs.selecting.applied import applied
 from jobs.selecting.judged import open_student, targets_of
 from pipeline.report.page import render
