@@ -29,18 +29,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from bench.distill import say, told
+from bench.evidence.outcomes import Over, came
 from bench.motion_teacher import motion_target_spec
 from jobs.calibrate import CalibrateOptions, calibrate
 from jobs.distill import DistilOptions, distil
 from jobs.label import LabelOptions, LabelReport, label
 from jobs.labelling.inputs import read_policy
 from jobs.runners import runner_for
-from jobs.selecting.applied import applied as of_student
+from jobs.selecting.applied import applied
 from jobs.selecting.costs import covered_us
 from jobs.selecting.judged import open_student, targets_of
 from jobs.simulate import SimulateOptions, simulate
 from jobs.teach import TeachOptions, teach
-from pipeline import metrics
 from pipeline.demo.motion import MIRROR_X
 from pipeline.store.read import scan
 from schemas.clip import US
@@ -287,68 +287,16 @@ def measured(
     )
 
 
-@dataclass(frozen=True)
-class Applied:
-    """A student's policy on the V videos of its test split: see `Outcomes`. ``share`` is of clips, ``ratio`` of the
-    dense cost as was calibrated."""
-
-    right_V: Floats
-    dense_V: Floats
-    agrees_V: Floats
-    group_V: NDArray[np.uint64]
-    share: float
-    ratio: float
-    clips: int
-
-
-def applied(student_url: str, policy: str) -> Applied:
-    """What a policy comes to on the test split; no model is run."""
-    student = open_student(student_url)
-    found = of_student(student, read_policy(student, policy), targets_of(student), num_draws=2)
-    sim = found.sim
-    return Applied(
-        np.asarray(found.said_V == sim.label_V, np.float64),
-        np.asarray(sim.reference_V == sim.label_V, np.float64),
-        np.asarray(found.said_V == sim.reference_V, np.float64),
-        sim.known.group_V,
-        found.outcome.share,
-        found.outcome.ratio,
-        len(found.judged),
-    )
-
-
-def over_students(found: Sequence[Applied]) -> tuple[Outcomes, float]:
-    """The mean over students of the same videos, and of the part of the dense cost."""
-    mean = (np.mean([getattr(a, n) for a in found], axis=0) for n in ("right_V", "dense_V", "agrees_V"))
-    share, ratio = (float(np.mean([getattr(a, n) for a in found])) for n in ("share", "ratio"))
-    return Outcomes(*mean, found[0].group_V, share, len(found)), ratio
-
-
-def simulated(students: Sequence[str], policy: str) -> tuple[Outcomes, float] | None:
-    """What a policy comes to on the same test videos by the students that have it, and its part of the dense cost."""
-    found = [applied(s, policy) for s in students if (Path(s) / "policies" / f"{policy}.json").exists()]
-    if not found:
-        return None
-    return over_students(found)
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """Of V test videos, each the mean over students: whether the label is right, the dense teacher's is, both agree."""
-
-    right_V: Floats
-    dense_V: Floats
-    agrees_V: Floats
-    group_V: NDArray[np.uint64]
-    share: float
-    students: int
-
-    @property
-    def gain(self) -> tuple[float, float, float]:
-        """Over the dense teacher's accuracy, with its interval over groups."""
-        gap_V = self.right_V - self.dense_V
-        found = metrics.mean_over_groups(gap_V, self.group_V, num_draws=DRAWS)
-        return found.value, found.low, found.high
+def simulated(students: Sequence[str], policy: str) -> Over | None:
+    """What a policy comes to on the same test videos by the students that have it; no model is run."""
+    found = []
+    for url in students:
+        if (Path(url) / "policies" / f"{policy}.json").exists():
+            student = open_student(url)
+            document = read_policy(student, policy)
+            on = applied(student, document, targets_of(student), num_draws=2)
+            found.append(came(on.sim, on.decision, document.aggregation))
+    return Over(tuple(found), DRAWS) if found else None
 
 
 def table(out: Path, max_cost: float, seeds: int) -> None:
@@ -363,18 +311,17 @@ def table(out: Path, max_cost: float, seeds: int) -> None:
         f"{'predicted':>9s} {'cost':>6s} {'blocks':>18s} {'wall':>6s} {'decode, student, teacher s':>26s} {'right':>7s}"
     )
     for name, policy in names.items():
-        found = simulated(students, policy)
-        if found is None:
+        o = simulated(students, policy)
+        if o is None:
             continue
-        o, ratio = found
-        value, low, high = o.gain
+        gain = o.gain
         line = (
-            f"{name:28s} {o.right_V.mean():8.4f} {value:+9.4f} [{low:+.4f}, {high:+.4f}] {o.agrees_V.mean():7.3f} "
-            f"{o.share:8.1%} {o.students:3d} {ratio:9.1%}"
+            f"{name:28s} {o.accuracy.value:8.4f} {gain.value:+9.4f} [{gain.low:+.4f}, {gain.high:+.4f}] "
+            f"{o.agreement:7.3f} {o.share:8.1%} {o.students:3d} {o.ratio:9.1%}"
         )
+        judged = o.each_S[0]
         print(line + _cost(out, policy, names["dense"]))
-    groups, videos = len(np.unique(o.group_V)), len(o.right_V)
-    print(f"{videos} videos in {groups} groups")
+    print(f"{len(judged.right_V)} videos in {len(np.unique(judged.group_V))} groups")
     for student in students:
         areas = simulate([student], SimulateOptions(scores=SCORES)).areas
         print(

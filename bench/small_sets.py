@@ -1,14 +1,11 @@
-"""Students of two small real sets, cross-fitted over all groups: labels alone against the cache, with intervals.
+"""Targets of two small real sets, for students that are cross-fitted over all groups (`bench.evidence`).
 
     python -m bench.small_sets fight MANIFEST WEIGHTS.h5 OUT      # teacher: a foreign fight detector (RGB and flow)
     python -m bench.small_sets interaction MANIFEST OUT [--folds 5]  # teacher: nested probes over an image network
     python -m bench.small_sets interaction MANIFEST OUT --hold-out set2  # one teacher, which saw no group set2...
-    python -m bench.small_sets accuracy OUT [--epochs 30]         # 5 folds, 3 seeds, both arms
-    python -m bench.small_sets selective OUT [--seeds 1 2 3]      # clips divided between these students and the teacher
 
 No clip is judged by a student, nor its target given by a probe, that saw its group; probes that give the targets of
-what a student learns from saw the labels of its val and calibration groups. These sets are small: what their intervals
-do not say is not said. Run again to continue."""
+what a student learns from saw the labels of its val and calibration groups. Run again to continue."""
 
 from __future__ import annotations
 
@@ -17,33 +14,22 @@ import csv
 import hashlib
 import json
 import sys
-from itertools import product
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
-from bench.distill import ARMS, say, told
-from bench.distill_arms.compare import held, paired, summary
+from bench.distill import say
 from bench.distill_arms.probe import held_out_logits, nested_logits, write_targets
-from bench.selective import Applied, Entry, applied, over_students
-from jobs.calibrate import CalibrateOptions, calibrate
-from jobs.distill import DistilOptions, distil
 from jobs.frames import keep_frames
 from jobs.runners import runner_for
 from jobs.teach import TeachOptions, teach
 from pipeline.draws import folds
 from pipeline.known import group_hashes
-from pipeline.models.memory import keep_freed_memory
 from pipeline.store.read import read
-from pipeline.store.shard_store import ShardStore
-from schemas.clip import US, ClipSpec
+from schemas.clip import ClipSpec
 from schemas.cluster import RayOptions
-from schemas.errors import SettingsError
 from schemas.frames import KeepSpec
 from schemas.model import InputSpec, ModelRef
-from schemas.policy import CostFlags, ScoreName, Wish
-from schemas.student import TrainSpec
 from schemas.targets import TargetSpec, ViewSpec
 
 KEEP = KeepSpec(num_frames=8, width=64, height=64)
@@ -142,113 +128,6 @@ def _split_manifest(manifest: Path, out: Path, hold_out: str) -> Path:
     return path
 
 
-def targets_of(out: Path, fold: int) -> str:
-    """The targets of an outer fold: its own, or the only ones."""
-    own = list((out / f"fold-{fold}").glob("targets-*"))
-    (found,) = own or list(out.glob("targets-*"))
-    return str(found)
-
-
-def accuracy(out: Path, spec: TrainSpec, seeds: tuple[int, ...]) -> None:
-    (frames,) = out.glob("frames-*")
-    found = {}
-    for name, changes in ARMS.items():
-        folders = []
-        for seed in seeds:
-            of_seed = []
-            for fold in range(FOLDS):
-                say(f"{name}, seed {seed}, fold {fold}")
-                options = DistilOptions(name=name, frames=str(frames))
-                now = spec.model_copy(update={**changes, "seed": seed, "folds": FOLDS, "fold": fold})
-                students = str(out / "students")
-                of_seed.append(distil([targets_of(out, fold)], students, now, options, on_progress=told).url)
-            folders.append(of_seed)
-        found[name] = held(folders)
-    for name, arm_held in found.items():
-        print("\n".join(summary(name, arm_held)))
-    print("\n".join(paired("cache against labels alone", found["cache"], found["labels-alone"])))
-
-
-COSTS = (0.25, 0.5, 0.75)
-
-
-def students_of(out: Path, seed: int) -> list[str]:
-    """The students of all folds that learnt from the cache with a seed."""
-    found = {}
-    for path in (out / "students").glob("cache-*/student.json"):
-        train = json.loads(path.read_text())["train"]
-        if train["seed"] == seed and train["folds"] == FOLDS:
-            found[train["fold"]] = str(path.parent)
-    if len(found) != FOLDS:
-        raise SystemExit(
-            f"{out}: {len(found)} of {FOLDS} folds have a student of seed {seed}: `accuracy` makes them"
-        )
-    return [found[fold] for fold in range(FOLDS)]
-
-
-def selective(out: Path, seeds: tuple[int, ...]) -> None:
-    """Policies that each fold's student is calibrated for on its own held-out videos, on the videos of the fold."""
-    students = [students_of(out, seed) for seed in seeds]
-    alone = [Entry("dense", ("dense",)), Entry("student-alone", ("student-alone",))]
-    kinds = ("clip-threshold", "video-threshold", "video-part", "top-k", "uniform-k", "random-k", "budget")
-    tried = [*(Entry(k, (k,), ("gain",)) for k in kinds), Entry("calibrated", kinds[:3], get_args(ScoreName))]
-    print(
-        f"{'policy':16s} {'may cost':>8s} {'accuracy':>8s} {'difference from dense':>28s} {'deferred':>8s} {'cost':>6s}"
-    )
-    for entry, cost in [*((e, 1.0) for e in alone), *product(tried, COSTS)]:
-        name = f"{entry.name}-{cost:g}"
-        found = [_over_folds(folds, entry, cost, name, costs_in(out)) for folds in students]
-        if any(f is None for f in found):
-            print(f"{entry.name:16s} {cost:8.0%} nothing of it costs so little in some fold")
-            continue
-        of_seeds = [f for f in found if f is not None]
-        o, ratio = over_students(of_seeds)
-        value, low, high = o.gain
-        print(
-            f"{entry.name:16s} {cost:8.0%} {o.right_V.mean():8.4f} {value:+9.4f} [{low:+.4f}, {high:+.4f}] "
-            f"{o.share:8.1%} {ratio:6.1%}",
-            flush=True,
-        )
-    videos, groups = len(o.right_V), len(np.unique(o.group_V))
-    print(f"{videos} videos in {groups} groups, {of_seeds[0].clips / videos:.1f} clips a video")
-
-
-def costs_in(out: Path) -> CostFlags:
-    """What the features took, where targets were made of them and say nothing of it; else what the targets say."""
-    stores = list((out / "features").glob("features-*"))
-    if not stores:
-        return CostFlags()
-    rows = read(ShardStore.open(str(stores[0])), ["start_us", "end_us", "decode_ms", "teacher_ms"])
-    seconds = (rows["end_us"].to_numpy() - rows["start_us"].to_numpy()).sum() / US
-    decode_s, teacher_s = (
-        rows[n].to_numpy().astype(np.float64).sum() / 1e3 for n in ("decode_ms", "teacher_ms")
-    )
-    return CostFlags(open=0.0, decode=decode_s / seconds, teacher=teacher_s / len(rows))
-
-
-def _over_folds(folds: list[str], entry: Entry, cost: float, name: str, costs: CostFlags) -> Applied | None:
-    """One policy on all videos, each by the student that did not see it; None where a fold has no member of it."""
-    parts = []
-    for url in folds:
-        try:
-            calibrate(
-                url, Wish(max_cost=cost), CalibrateOptions(entry.kinds, entry.scores, name=name, costs=costs)
-            )
-        except SettingsError:
-            return None
-        parts.append(applied(url, name))
-    clips = np.array([p.clips for p in parts], np.float64)
-    return Applied(
-        *(
-            np.concatenate([getattr(p, n) for p in parts])
-            for n in ("right_V", "dense_V", "agrees_V", "group_V")
-        ),
-        share=float(np.average([p.share for p in parts], weights=clips)),
-        ratio=float(np.average([p.ratio for p in parts], weights=clips)),
-        clips=int(clips.sum()),
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -263,26 +142,11 @@ def main() -> None:
             command.add_argument(
                 "--hold-out", metavar="BEGINNING", help="of the groups that are the test split"
             )
-    judge = commands.add_parser("accuracy")
-    judge.add_argument("out", type=Path)
-    judge.add_argument("--epochs", type=int, default=30)
-    judge.add_argument("--student", default="frames")
-    judge.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    divide = commands.add_parser("selective")
-    divide.add_argument("out", type=Path)
-    divide.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     args = parser.parse_args()
-    if args.command == "accuracy":
-        keep_freed_memory()
     if args.command == "fight":
         fight(args.manifest, args.weights, args.out)
-    elif args.command == "interaction":
-        interaction(args.manifest, args.out, args.folds, args.hold_out)
-    elif args.command == "selective":
-        selective(args.out, tuple(args.seeds))
     else:
-        spec = TrainSpec(student=args.student, epochs=args.epochs, heads_share=1.0)
-        accuracy(args.out, spec, tuple(args.seeds))
+        interaction(args.manifest, args.out, args.folds, args.hold_out)
 
 
 if __name__ == "__main__":

@@ -163,11 +163,11 @@ class Student:
         if row not in self._tried:
             self._tried[row] = tried(self._choosing, bases_of(row.kinds, row.scores), None, wish)
         chosen = best(self._choosing, self._tried[row], wish)
-        return _came(self.sim, policy_of(chosen.spec).select(self.sim.known.scores), chosen.aggregation)
+        return came(self.sim, policy_of(chosen.spec).select(self.sim.known.scores), chosen.aggregation)
 
     def oracle(self, kind: type[GainOracle] | type[LabelOracle], share: float) -> Came:
         """What knows the answers, about so much of the clips."""
-        return _came(self.sim, kind(share).select(self.sim.known), "replace-mean")
+        return came(self.sim, kind(share).select(self.sim.known), "replace-mean")
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Folds:
         return over_folds([s.oracle(kind, share) for s in self.students])
 
 
-def _came(sim: Simulation, decision: Decision, aggregation: str) -> Came:
+def came(sim: Simulation, decision: Decision, aggregation: str) -> Came:
     said_V = sim.labels(decision, aggregation)
     cost = spent(sim.known.scores, decision, sim.costs)
     return Came(
