@@ -24,6 +24,7 @@ from pipeline.select.joined import Judged
 from pipeline.select.policies import bases_of, policy_of
 from pipeline.select.simulate import Simulation
 from pipeline.select.temperature import fit_temperature
+from schemas.errors import SettingsError
 from schemas.policy import CostFlags, CostSpec, ScoreName, Wish
 
 WISHES = {
@@ -44,6 +45,8 @@ def at_its_word(found: list[Chosen], wish: Wish) -> Chosen:
         good = [c for c in found if c.outcome.gain.value >= -wish.accuracy_drop - 1e-9]
         return min(good, key=lambda c: (c.outcome.ratio, -c.outcome.gain.value))
     good = [c for c in found if c.outcome.ratio <= (wish.max_cost or 1.0)]
+    if not good:
+        raise SettingsError("nothing costs so little")
     return max(good, key=lambda c: (c.outcome.accuracy.value, -c.outcome.ratio))
 
 
@@ -63,10 +66,11 @@ def drawn(
     judging = Simulation(test.tempered(*temperatures).known(fit.for_others()), costs, num_draws=2)
     found = tried(choosing, BASES, None, Wish(max_cost=1.0))
     for name, wish in WISHES.items():
-        for who, chosen in (
-            ("its word", at_its_word(found, wish)),
-            ("calibrate", best(choosing, found, wish)),
-        ):
+        try:
+            both = {"its word": at_its_word(found, wish), "calibrate": best(choosing, found, wish)}
+        except SettingsError:
+            continue
+        for who, chosen in both.items():
             decision = policy_of(chosen.spec).select(judging.known.scores)
             outcome = judging.outcome(decision, chosen.aggregation)
             yield name, who, outcome.gain.value, outcome.ratio
@@ -91,7 +95,10 @@ def main() -> None:
         rows = [r for draw in range(args.draws) for r in drawn(on, test, costs, num_groups, draw)]
         for name in WISHES:
             for who in ("its word", "calibrate"):
-                gain, ratio = np.array([r[2:] for r in rows if r[:2] == (name, who)]).T
+                of_these = [r[2:] for r in rows if r[:2] == (name, who)]
+                if not of_these:
+                    continue
+                gain, ratio = np.array(of_these).T
                 low, high = np.quantile(gain, [0.1, 0.9])
                 e = Estimate(float(gain.mean()), float(low), float(high))
                 print(

@@ -43,6 +43,16 @@ def protocols_of(fs: AbstractFileSystem) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
 
+def cause_of(error: Exception) -> Exception:
+    """What fsspec's HTTP file system met where it says that a file is not there: it says so whatever was answered, or
+    where nothing was."""
+    cause = error.__cause__
+    if not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
+        return error
+    over_http = type(cause).__module__.startswith("aiohttp")
+    return cause if over_http and http_status(cause) not in (404, 410) else error
+
+
 def http_status(error: BaseException) -> int:
     """Status of the answer that an HTTP client took for an error; 0 where the error is of another kind."""
     status = getattr(error, "status", None)

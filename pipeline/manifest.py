@@ -16,7 +16,7 @@ import fsspec
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.faults import remedy, transport_errors
+from pipeline.faults import cause_of, remedy, transport_errors
 from pipeline.manifest_file import MANIFEST_SUFFIXES, conform, read_manifest
 from schemas.errors import ManifestError
 from schemas.video import ENTRIES_SCHEMA, VIDEO_SUFFIXES
@@ -142,7 +142,9 @@ def _info(fs: Any, path: str) -> dict[str, Any] | None:
     """What is at a path; None where there is nothing (fsspec's own isfile takes any fault for that)."""
     try:
         info: dict[str, Any] = fs.info(path)
-    except FileNotFoundError:
+    except FileNotFoundError as e:
+        if (cause := cause_of(e)) is not e:
+            raise cause from e
         return None
     return info
 

@@ -268,7 +268,8 @@ class Expected(Spec):
     gain: float | None
     gain_low: float | None
     optimism: float | None = None
-    """How much more accuracy the choice promised than it came to on videos drawn anew; allowed for in the choice."""
+    """How much more accuracy such a choice promised than it came to on videos drawn anew (a bootstrap over groups): as
+    much at least was asked beyond the wish."""
 
 
 class PolicyDocument(Spec):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.demo.motion import MIRROR_X
 from schemas.errors import SettingsError
@@ -41,7 +41,7 @@ class Recipe(Spec):
     """How students are trained: settings of `TrainSpec`."""
     costs: CostFlags = CostFlags()
     """What things cost; measured where it is not said."""
-    may_cost: tuple[float, ...] = (0.25, 0.5)
+    may_cost: tuple[float, ...] = (0.25, 0.6)
     """Shares of the dense cost that policies are calibrated for."""
     claim_cost: float = 0.6
     """The share among them by which the set's claim is judged: what is saved is the rest."""
@@ -50,6 +50,12 @@ class Recipe(Spec):
     arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Other students beside the one from the cache: settings that differ, and ``seeds`` (how many), ``further``
     (another teacher's targets) and ``own`` (the arm whose words are the targets)."""
+
+    @model_validator(mode="after")
+    def _claim_is_judged(self) -> Recipe:
+        if self.claim_cost not in self.may_cost:
+            raise ValueError(f"claim_cost {self.claim_cost:g} is none of may_cost {self.may_cost}")
+        return self
 
     def spec(self, arm: str, seed: int, fold: int) -> TrainSpec:
         """How a student is trained."""

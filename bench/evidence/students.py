@@ -114,6 +114,8 @@ def _workers(jobs: int) -> Iterator[Callable[[_Job], Waiting]]:
             try:
                 made = _train(job)
             except SettingsError as e:
+                if job.arm == DISTILLED:
+                    raise
                 return partial(_raise, e)
             return lambda: made
 

@@ -196,7 +196,8 @@ def _policy_text(report: CalibrateReport) -> str:
         )
     if e.optimism:
         lines.append(
-            f"  such a choice promises {e.optimism:.4f} too much on videos drawn anew: that was allowed for"
+            f"  on videos drawn anew such a choice promised {e.optimism:.4f} more than it came to: as much was asked "
+            "beyond the wish"
         )
     if doc.wish.accuracy_drop is not None and doc.policy.kind == "dense":
         lines.append(

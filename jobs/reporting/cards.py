@@ -91,7 +91,8 @@ def lost(found: Gathered) -> Card:
 def _as_expected(title: str, expected: Expected) -> Card:
     where = f"on the {expected.videos} videos that the policy was chosen on, not on these"
     if expected.gain is not None:
-        return Card(title, points(expected.gain), (where,), "plain", "#lost")
+        lucky = f"of which {points(expected.optimism)} may be luck" if expected.optimism else ""
+        return Card(title, points(expected.gain), (where, *([lucky] if lucky else ())), "plain", "#lost")
     return Card(title, f"{percent(expected.agreement)} agree", (where,), "plain", "#lost")
 
 

@@ -50,7 +50,7 @@ def build(
         Probability, in [0, 1), of dropping a feature before the class head while training.
     freeze
         Keep the image network as it is, and train what comes after. On a CPU what it says of a clip is computed once
-        (`pipeline.models.remembered`), so that all epochs but the first cost next to nothing.
+        (`pipeline.models.remembered`, up to a gigabyte), so that further epochs cost little.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class FrameStudent(nn.Module):  # type: ignore[misc]  # torch is not followed by
         super().__init__()
         self.images, self._frozen = images.requires_grad_(not freeze), freeze
         self._digest: str | None = None
-        self.register_load_state_dict_post_hook(self._forget)
+        self.images.register_load_state_dict_post_hook(self._forget)
         self.time = nn.Sequential(
             nn.Conv1d(2 * size, width, 3, padding=1, bias=False),
             nn.BatchNorm1d(width),
@@ -99,6 +99,11 @@ class FrameStudent(nn.Module):  # type: ignore[misc]  # torch is not followed by
             self.images.eval()
         return self
 
+    def _may_remember(self, x: torch.Tensor) -> bool:
+        if torch.compiler.is_compiling() or any(p.requires_grad for p in self.images.parameters()):
+            return False
+        return x.device.type == "cpu" and x.dtype == torch.float32 and len(x) > 0
+
     def _forget(self, *_: object) -> None:
         """The image network may be another now."""
         self._digest = None
@@ -109,7 +114,7 @@ class FrameStudent(nn.Module):  # type: ignore[misc]  # torch is not followed by
         frames_NTCHW = x_NCTHW.transpose(1, 2)
         if isinstance(self.images, TinyImages):
             frames_NTCHW = with_changes(frames_NTCHW)
-        if self._frozen and x_NCTHW.device.type == "cpu" and not torch.compiler.is_compiling():
+        if self._frozen and self._may_remember(x_NCTHW):
             self._digest = self._digest or state_digest(self.images)
             seen_NTB = remembered(self.images, self._digest, frames_NTCHW)
         else:

@@ -25,7 +25,7 @@ import safetensors.torch
 import torch
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.faults import http_status, protocols_of, remedy, transport_errors
+from pipeline.faults import cause_of, protocols_of, remedy, transport_errors
 from pipeline.models.foreign import foreign_code
 from schemas.errors import LocumError, ModelError, SettingsError
 
@@ -82,8 +82,8 @@ def fetch(url: str, expected_sha256: str | None = None) -> FetchedFile:
         else:
             file = _fetch_remote(fs, path, url, expected_sha256)
     except FileNotFoundError as e:
-        if isinstance(e.__cause__, Exception) and http_status(e.__cause__) not in (0, 404, 410):
-            raise _said(remedy(url, e.__cause__)) from e  # whatever is answered, fsspec takes it for that
+        if (cause := cause_of(e)) is not e:
+            raise _said(remedy(url, cause)) from e
         raise ModelError(f"there is no file {url!r}") from e
     except (PermissionError, IsADirectoryError, NotADirectoryError) as e:
         raise ModelError(f"{url!r} cannot be read: {type(e).__name__}: {e}") from e

@@ -22,6 +22,8 @@ from schemas.errors import SettingsError
 from schemas.policy import AggregationName, PolicySpec, Wish
 
 MOST_MEMBERS = 50
+LEAST_GROUPS = 5
+"""With labels, to choose a policy within a drop of accuracy on."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Chosen:
     aggregation: AggregationName
     outcome: Outcome
     optimism: float | None = None
-    """How much more accuracy the choice promised than it came to, on average, on videos drawn anew: that much is
-    allowed for. None where it was not asked for."""
+    """How much more accuracy such a choice promised than it came to, on average, on videos drawn anew; as much at least
+    was asked beyond the wish. None where the wish is none for accuracy, or the dense teacher is what was chosen."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def choose(
     agreement with the dense teacher where no video has a label.
 
     Of several that are as accurate, the middle one by cost: the cheapest of many is often lucky. Within a drop that is
-    allowed for (`pipeline.select.optimism`), and it may be that the dense teacher alone is known to lose so little.
+    allowed for (`pipeline.select.optimism`), and it may be that the dense teacher alone is known to lose so little; so
+    it is with fewer than five groups, of which nothing can be known.
 
     Raises
     ------
@@ -94,21 +97,24 @@ def best(sim: Simulation, found: Sequence[Chosen], wish: Wish) -> Chosen:
             f"{least.ratio:.1%} of the dense teacher, and agrees with it on {least.agreement.value:.1%} of videos"
         )
     most = max(map(worth, within))
-    alike = sorted((c for c in within if worth(c) >= most - 1e-9), key=lambda c: c.outcome.ratio)
-    return alike[len(alike) // 2]
+    alike = {c.outcome.ratio: c for c in reversed(within) if worth(c) >= most - 1e-9}
+    return alike[sorted(alike)[(len(alike) - 1) // 2]]
 
 
 def _within_drop(sim: Simulation, found: Sequence[Chosen], drop: float) -> Chosen:
+    dense = PolicySpec(kind="dense")
+    outcome = sim.outcome(policy_of(dense).select(sim.known.scores), "replace-mean")
+    safe = Chosen(dense, "replace-mean", outcome)
+    if len(np.unique(sim.known.group_V[sim.label_V >= 0])) < LEAST_GROUPS:
+        return safe
     gain_M = np.array([c.outcome.gain.value for c in found])
     ratio_M = np.array([c.outcome.ratio for c in found])
     redrawn = [sim.redrawn(policy_of(c.spec).select(sim.known.scores), c.aggregation) for c in found]
     gain_MB, ratio_MB = (np.array(values) for values in zip(*redrawn, strict=True))
     kept = cheapest_that_keeps(gain_M, ratio_M, gain_MB, ratio_MB, -drop)
-    if kept is not None and ratio_M[kept.member] < 1 - 1e-9:
-        return replace(found[kept.member], optimism=kept.optimism)
-    dense = PolicySpec(kind="dense")
-    outcome = sim.outcome(policy_of(dense).select(sim.known.scores), "replace-mean")
-    return Chosen(dense, "replace-mean", outcome, 0.0)
+    if kept is None or ratio_M[kept.member] > 1 - 1e-9:
+        return safe
+    return replace(found[kept.member], optimism=kept.optimism)
 
 
 def _check_labels(sim: Simulation, wish: Wish) -> None:

@@ -1,9 +1,10 @@
-"""Choosing so that what is promised is kept.
+"""Choosing so that luck counts for less.
 
 Of many policies the one that looks best on the videos to choose on is partly lucky there, and does worse elsewhere: the
 more are tried and the fewer the videos, the more so. How much is found by bootstrap: the same choice is made on videos
 drawn anew (in groups), and what was chosen is held against what it comes to on the videos that were drawn from. So much
-more is then asked of what is chosen. (Efron, "Estimating the error rate of a prediction rule", 1983; Harrell et al.,
+more is then asked of what is chosen. What the videos themselves say wrongly, of all policies alike, this cannot tell.
+(Efron, "Estimating the error rate of a prediction rule", 1983; Harrell et al.,
 "Multivariable prognostic models", 1996.)
 
 Shapes: M policies, B draws.
@@ -41,9 +42,9 @@ def cheapest_that_keeps(
         if member < 0:
             return None
         chosen_B = _cheapest(value_MB, ratio_MB, least + margin)
-        some = chosen_B >= 0  # where none was good enough nothing was promised
+        some = chosen_B >= 0
         promised_B = value_MB[chosen_B, columns] - value_M[chosen_B]
-        optimism = float(np.where(some, promised_B, 0.0).mean())
+        optimism = float(promised_B[some].mean()) if some.any() else 0.0
         if optimism <= margin:
             return Kept(member, optimism)
     return None

@@ -101,18 +101,19 @@ class Simulation:
         """What it would have come to on videos drawn anew, by groups: the gain in accuracy over the dense teacher, and
         the ratio of costs; (B,) each. Only where videos have labels."""
         said_V = self.labels(decision, aggregation)
-        has_V = (self.label_V >= 0).astype(np.float64)
-        gain_V = ((said_V == self.label_V).astype(np.float64) - (self.reference_V == self.label_V)) * has_V
-        gain_B, has_B, cost_B, dense_B = (
-            self._redraws_BG @ np.bincount(self._group_V, value_V, self._redraws_BG.shape[1])
-            for value_V in (
-                gain_V,
-                has_V,
-                spent(self.known.scores, decision, self.costs).seconds_V,
-                self.dense.seconds_V,
-            )
-        )
-        return gain_B / np.maximum(has_B, 1.0), cost_B / dense_B
+        gain_V = (said_V == self.label_V).astype(np.float64) - (self.reference_V == self.label_V)
+        cost_V = spent(self.known.scores, decision, self.costs).seconds_V
+        has_B, dense_B = self._all_redrawn
+        return self._redrawn(gain_V) / np.maximum(has_B, 1.0), self._redrawn(cost_V) / dense_B
+
+    @cached_property
+    def _all_redrawn(self) -> tuple[Floats, Floats]:
+        """Videos with a label, and the dense teacher's seconds."""
+        return self._redrawn((self.label_V >= 0).astype(np.float64)), self._redrawn(self.dense.seconds_V)
+
+    def _redrawn(self, value_V: Floats) -> Floats:
+        """Sums over the videos of each draw; (B,)."""
+        return np.asarray(self._redraws_BG @ np.bincount(self._group_V, value_V, self._redraws_BG.shape[1]))
 
     def _mean(self, value_V: Floats, counts_V: Floats) -> Estimate:
         if not counts_V.any():

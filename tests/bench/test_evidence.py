@@ -23,9 +23,7 @@ from schemas.policy import CostFlags, Wish
 from tests.jobs.judging import make_judged
 
 COSTS = CostFlags(open=0.0, decode=0.01, student=0.01, teacher=0.5)
-RECIPE = Recipe(
-    title="made up", about="Made up.", teacher="nobody", train={}, costs=COSTS, draws=50, claim_cost=0.5
-)
+RECIPE = Recipe(title="made up", about="Made up.", teacher="nobody", train={}, costs=COSTS, draws=50)
 
 
 @pytest.fixture(scope="module")

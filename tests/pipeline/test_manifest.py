@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.manifest import read_entries
-from schemas.errors import ManifestError, RetryableError
+from schemas.errors import ManifestError, RetryableError, SettingsError
 from schemas.video import ENTRIES_SCHEMA
+from tests.http_server import answering
 from tests.s3_server import s3_bucket, s3_server  # noqa: F401 - fixtures
 
 
@@ -300,3 +301,16 @@ def test_storage_that_does_not_answer_is_worth_a_second_run(monkeypatch: pytest.
     with pytest.raises(RetryableError, match="s3://bucket/x"):
         read_entries("s3://bucket/x")
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "says"),
+    [
+        (403, SettingsError, "access is denied"),
+        (503, RetryableError, "run again"),
+        (404, ManifestError, "nothing at"),
+    ],
+)
+def test_what_a_server_answers_instead_of_a_manifest(status: int, error: type[Exception], says: str) -> None:
+    with answering(status) as (url, _), pytest.raises(error, match=says):
+        read_entries(f"{url}/manifest.csv")

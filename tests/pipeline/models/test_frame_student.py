@@ -9,7 +9,7 @@ import torch
 
 from pipeline.models import remembered as remembered_module
 from pipeline.models.frame_student import FrameStudent, build, with_changes
-from pipeline.models.remembered import forget
+from pipeline.models.remembered import forget, remembered
 from schemas.errors import ModelError
 
 
@@ -118,6 +118,41 @@ def test_another_frozen_network_says_something_else() -> None:
     assert not torch.allclose(before, after)
     forget()
     assert torch.equal(model(x), after)
+
+
+def test_another_image_network_of_its_own_says_something_else_too() -> None:
+    forget()
+    model, x = build(4, freeze=True).eval(), clips()
+    before = model(x)
+    model.images.load_state_dict(
+        {k: v + 0.1 if v.is_floating_point() else v for k, v in model.images.state_dict().items()}
+    )
+    assert not torch.allclose(before, model(x))
+
+
+def test_what_cannot_be_remembered_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget()
+    frozen = build(4, freeze=True).eval()
+    assert frozen(clips()[:0]).shape == (0, 4)
+    half = build(4, freeze=True).eval().to(torch.bfloat16)
+    assert half(clips().to(torch.bfloat16)).dtype == torch.bfloat16
+    assert not remembered_module._remembered
+    frozen.images.requires_grad_(True)
+    frozen(clips()).sum().backward()
+    assert any(p.grad is not None for p in frozen.images.parameters())
+    assert not remembered_module._remembered
+
+
+def test_no_more_memory_is_held_than_is_counted() -> None:
+    """A network may hand out a part of something larger."""
+    forget()
+    remembered(lambda x: torch.zeros(len(x), 500, 4)[:, 0], "digest", clips().transpose(1, 2))
+    held = [
+        found.nbytes if found.base is None else found.base.nbytes
+        for found in remembered_module._remembered.values()
+    ]
+    assert len(held) == len(clips()) and sum(held) == remembered_module._size
+    forget()
 
 
 def test_what_is_remembered_is_what_the_network_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,11 @@ class TestFetch:
         with answering(status) as (url, _), pytest.raises(error, match=message):
             fetch(f"{url}/w.safetensors")
 
+    @pytest.mark.parametrize("host", ["127.0.0.1:9", "no-such-host.invalid"])
+    def test_a_server_that_is_away_is_not_a_file_that_is_not_there(self, host):
+        with pytest.raises(RetryableError, match="run again"):
+            fetch(f"http://{host}/w.safetensors")
+
     def test_a_fault_that_may_pass(self, monkeypatch):
         memory = fsspec.filesystem("memory")
         memory.pipe("/fetch/w.bin", b"one")
