@@ -208,7 +208,8 @@ class Wish(Spec):
     max_cost: float | None = Field(None, gt=0, le=1)
     """All costs no more than this share of what the dense teacher would."""
     accuracy_drop: float | None = Field(None, ge=0, lt=1)
-    """The accuracy of videos is no more than so much below the dense teacher's, by the estimate."""
+    """The accuracy of videos is no more than so much below the dense teacher's, by the estimate and what chance may
+    have had in it."""
     max_disagreement: float | None = Field(None, gt=0, lt=1)
     """Guaranteed: no more than this share of videos gets another label than the dense teacher would give."""
     confidence: float = Field(0.95, gt=0, lt=1)

@@ -118,7 +118,8 @@ def calibrate(
     max_cost
         All costs no more than this share of what the dense teacher would.
     accuracy_drop
-        The accuracy of videos is no more than so much below the dense teacher's, by the estimate.
+        The accuracy of videos is no more than so much below the dense teacher's, by the estimate and what chance may
+        have had in it. The dense teacher itself where nothing cheaper is known to be.
     max_disagreement
         Guaranteed: no more than this share of videos gets another label than the dense teacher would give.
     confidence
@@ -140,7 +141,7 @@ def calibrate(
     costs
         What things cost, where it is not to be measured.
     seed
-        Of the video that is drawn from each group.
+        Of the video that is drawn from each group, and of other draws.
     overwrite
         Replace a policy of that name that was calibrated for something else.
     as_json
