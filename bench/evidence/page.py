@@ -20,7 +20,7 @@ def page(sets: Sequence[SetEvidence], figures: Figures, facts: Sequence[tuple[st
     """One page of all sets."""
     first: list[Block] = [_summary(sets)]
     return Page(
-        title="Evidence: one student and one teacher, over three data sets" if len(sets) > 1 else "Evidence",
+        title=f"Evidence: student and teacher, over {len(sets)} data sets" if len(sets) > 1 else "Evidence",
         subtitle=(
             "A small student learns from a teacher's cached words, and calls the teacher where that pays. Policies are "
             "calibrated on other videos than those they are judged on; intervals (95 %) are over groups of videos."
