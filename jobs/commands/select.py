@@ -203,7 +203,7 @@ def _policy_text(report: CalibrateReport) -> str:
     if doc.wish.accuracy_drop is not None and doc.policy.kind == "dense":
         lines.append(
             "  nothing cheaper than the dense teacher is known to lose so little: allow more, or have more held-out "
-            "videos with labels"
+            "videos with labels, of five groups at least"
         )
     if (c := doc.certificate) is not None:
         lines += [
