@@ -17,7 +17,6 @@ import numpy as np
 from jobs.calibrate import TRIED
 from jobs.selecting.costs import costs_of
 from jobs.selecting.judged import judged, open_student, targets_of, to_choose_on
-from pipeline.metrics import Estimate
 from pipeline.select.calibrate import Chosen, best, tried
 from pipeline.select.context_fit import ContextFit
 from pipeline.select.joined import Judged
@@ -100,9 +99,8 @@ def main() -> None:
                     continue
                 gain, ratio = np.array(of_these).T
                 low, high = np.quantile(gain, [0.1, 0.9])
-                e = Estimate(float(gain.mean()), float(low), float(high))
                 print(
-                    f"{number:6d} {name:18s} {who:10s} {e.value:+.4f} [{e.low:+.4f}, {e.high:+.4f}] "
+                    f"{number:6d} {name:18s} {who:10s} {gain.mean():+.4f} [{low:+.4f}, {high:+.4f}] "
                     f"{ratio.mean():7.1%}",
                     flush=True,
                 )

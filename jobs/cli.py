@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import App
 from cyclopts.config import Dict
 
-from jobs.commands.flags import refused
 from schemas.errors import EXIT_INTERRUPTED, EXIT_SETTINGS, EXIT_UNEXPECTED, LocumError, SettingsError
 
 if TYPE_CHECKING:
@@ -167,6 +166,8 @@ def _as_panel(error: CycloptsError) -> Panel:
     from cyclopts import CycloptsPanel
     from cyclopts import ValidationError as Refused
     from pydantic import ValidationError
+
+    from jobs.commands.flags import refused
 
     text: Any = error
     if isinstance(error, Refused) and error.argument and isinstance(error.__cause__, ValidationError):

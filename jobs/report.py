@@ -77,9 +77,8 @@ def report(labels: str, out: str, options: ReportOptions = ReportOptions()) -> R
     """
     if not out.lower().endswith((".html", ".htm")):
         raise SettingsError(f"-o {out}: the page is one file, and its name ends in .html")
-    check_files(
-        out, [OutFile("", lambda: b"")], one_file=True, overwrite=options.overwrite
-    )  # before it takes long
+    nothing_yet = [OutFile("", bytes)]
+    check_files(out, nothing_yet, one_file=True, overwrite=options.overwrite)  # before it takes long
     prefixes = [parse_prefix(text) for text in options.uri_prefixes]
 
     def shown(uri: str) -> str:
@@ -96,12 +95,12 @@ def report(labels: str, out: str, options: ReportOptions = ReportOptions()) -> R
     figures = Figures()
     page, kinds = _page(found, figures, shown, options)
     html = render(page).encode()
-    whole, pictures = [OutFile("", lambda: html)], _as_files(figures.drawn)
-    check_files(out, whole, one_file=True, overwrite=options.overwrite)
     place = None
     if options.figures is not None:
-        place = write_files(options.figures, pictures, one_file=False, overwrite=options.overwrite)
-    url = write_files(out, whole, one_file=True, overwrite=options.overwrite)
+        place = write_files(
+            options.figures, _as_files(figures.drawn), one_file=False, overwrite=options.overwrite
+        )
+    url = write_files(out, [OutFile("", lambda: html)], one_file=True, overwrite=options.overwrite)
     return ReportMade(url, place, numbers(found, kinds))
 
 

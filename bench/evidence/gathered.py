@@ -15,13 +15,14 @@ from bench.evidence.auroc import Line, ablation, clips_of
 from bench.evidence.outcomes import ROWS, Came, Folds, Over, Row, Student
 from bench.evidence.recipe import DISTILLED, Recipe
 from bench.evidence.students import Arm, train_all
+from jobs.calibrate import TRIED
 from pipeline import metrics
 from pipeline.metrics import Estimate
 from pipeline.select.known import GainOracle, LabelOracle
 from schemas.policy import ScoreName, Wish
 
 _AUROC_DRAWS = 300
-CHOSEN = Row("what calibrate chose", ("clip-threshold", "video-threshold", "video-part"), get_args(ScoreName))
+CHOSEN = Row("what calibrate chose", TRIED, get_args(ScoreName))
 
 
 @dataclass(frozen=True)

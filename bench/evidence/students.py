@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
@@ -51,29 +49,28 @@ def train_all(
     with _workers(jobs) as run:
         for others_own in (False, True):  # who learns from the words of others comes after them
             names = [n for n in recipe.names if ("own" in recipe.arms.get(n, {})) == others_own]
-            waiting = {
-                name: [
-                    [
-                        run(
-                            _Job(
-                                recipe,
-                                name,
-                                seed,
-                                fold,
-                                folder,
-                                out,
-                                threads,
-                                _own(recipe, name, seed, fold, made),
-                            )
-                        )
-                        for fold in range(recipe.folds or 1)
-                    ]
-                    for seed in recipe.seeds(name, seeds)
-                ]
-                for name in names
-            }
+            waiting = {name: _begun(recipe, name, folder, out, seeds, threads, made, run) for name in names}
             made |= {name: _arm(name, students) for name, students in waiting.items()}
     return {name: made[name] for name in recipe.names}
+
+
+def _begun(
+    recipe: Recipe,
+    name: str,
+    folder: Path,
+    out: Path,
+    seeds: int,
+    threads: int | None,
+    made: Mapping[str, Arm],
+    run: Callable[[_Job], Waiting],
+) -> list[list[Waiting]]:
+    """An arm's students, of each seed those of all folds."""
+
+    def begin(seed: int, fold: int) -> Waiting:
+        own = _own(recipe, name, seed, fold, made)
+        return run(_Job(recipe, name, seed, fold, folder, out, threads, own))
+
+    return [[begin(seed, fold) for fold in range(recipe.folds or 1)] for seed in recipe.seeds(name, seeds)]
 
 
 @dataclass(frozen=True)
@@ -111,13 +108,14 @@ def _workers(jobs: int) -> Iterator[Callable[[_Job], Waiting]]:
     if jobs == 1:
 
         def now(job: _Job) -> Waiting:
+            made: Future[_Made] = Future()
             try:
-                made = _train(job)
+                made.set_result(_train(job))
             except SettingsError as e:
                 if job.arm == DISTILLED:
                     raise
-                return partial(_raise, e)
-            return lambda: made
+                made.set_exception(e)
+            return made.result
 
         yield now
         return
@@ -127,10 +125,6 @@ def _workers(jobs: int) -> Iterator[Callable[[_Job], Waiting]]:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _raise(error: Exception) -> NoReturn:
-    raise error
 
 
 def _arm(name: str, students: list[list[Waiting]]) -> Arm:
