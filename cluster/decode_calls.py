@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cluster.notes import Note
 from pipeline.frames import Delivered, Event, Request
 from schemas.video import Video
 
@@ -43,7 +44,7 @@ class Chunk:
     read_seconds: float
     finished_at: float
     resident_bytes: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,10 @@ from dataclasses import dataclass, field
 from cluster.decode_calls import Chunk, Death, DecodeCall, Health, Hello
 from cluster.decode_queue import DecodeQueue
 from cluster.decoders import Decoder, MakeDecoder
+from cluster.notes import Note
 from pipeline.frames import Event, Request
+from pipeline.logs import about
+from pipeline.uris import scrubbed
 from schemas.errors import LocumError, RetryableError
 from schemas.shard import Shard, ShardKey
 
@@ -78,7 +81,7 @@ class DecodePool:
         self._error: BaseException | None = None
         self._closed = False
         self._seconds: dict[str, float] = {}
-        self._notes: list[str] = []
+        self._notes: list[Note] = []
         for bundle in range(settings.num_decoders):
             self._start(bundle)
         self._thread = threading.Thread(target=self._work, name="locum-decode-pool", daemon=True)
@@ -152,7 +155,13 @@ class DecodePool:
                 return ""
             slots = list(self._slots.items())  # the thread changes them without asking
             doing = next((s.doing for n, s in slots if self._queue.working_on(n) == uri), "")
-            return f"frames of {uri}" + (f" ({doing})" if doing else "")
+            return f"frames of {scrubbed(uri)}" + (f" ({doing})" if doing else "")
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of frames that were asked for or have come, and that the reader has not taken."""
+        with self._changed:
+            return self._queue.waiting_bytes
 
     def take_seconds(self) -> dict[str, float]:
         """Seconds of the decoders by what they did, since the last call."""
@@ -160,7 +169,7 @@ class DecodePool:
             seconds, self._seconds = self._seconds, {}
             return seconds
 
-    def take_notes(self) -> tuple[str, ...]:
+    def take_notes(self) -> tuple[Note, ...]:
         """Warnings since the last call."""
         with self._changed:
             notes, self._notes = tuple(self._notes), []
@@ -283,9 +292,9 @@ class DecodePool:
             uri = self._queue.working_on(slot.number)
         words = self._last_words(slot)
         death = slot.doomed or _death(error, words)
-        log.warning(
-            "a decode actor ended (%s) while it read %s: %s", death.error, uri or "nothing", death.message
-        )
+        of_it = about(error=death.error, uri=scrubbed(uri or ""))
+        text = "a decode actor ended (%s) while it read %s: %s"
+        log.warning(text, death.error, scrubbed(uri or "nothing"), death.message, extra=of_it)
         with self._changed:
             self._queue.lost(slot.number, death)
             self._changed.notify_all()

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pipeline.logs import fields_of
 
 _MOST = 50
 
 
+class Note(NamedTuple):
+    """A line, and what it is about."""
+
+    text: str
+    about: Mapping[str, Any]
+
+
 class Notes(logging.Handler):
-    """A logging handler that keeps the last warnings as text."""
+    """A logging handler that keeps the last warnings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._texts: deque[str] = deque(maxlen=_MOST)
+        self._kept: deque[Note] = deque(maxlen=_MOST)
 
     def attach(self) -> None:
         """Listen to all loggers of this process."""
         logging.getLogger().addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._texts.append(f"{record.name}: {record.getMessage()}")
+        self._kept.append(Note(f"{record.name}: {record.getMessage()}", fields_of(record)))
 
-    def take(self) -> tuple[str, ...]:
+    def take(self) -> tuple[Note, ...]:
         """What was said since the last call."""
-        texts: list[str] = []
-        while self._texts:
-            texts.append(self._texts.popleft())
-        return tuple(texts)
+        found: list[Note] = []
+        while self._kept:
+            found.append(self._kept.popleft())
+        return tuple(found)

@@ -14,11 +14,20 @@ from cluster.worker_calls import Ready, Status
 from schemas.shard import ShardKey
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A shard in a worker's hands. Later leases have higher numbers."""
+
+    number: int
+    clips: int
+
+
 @dataclass(eq=False)
 class Place:
     """One worker as the driver sees it. ``actor`` is there once the place is, ``ready`` once its models are loaded.
 
-    ``leases`` holds the number of the last lease of each shard; ``committing`` what it was told to commit.
+    ``leases`` holds the last lease of each shard; ``committing`` what it was told to commit, and how often it was told.
+    ``leaves`` says that its node is about to go; ``began_at`` is when it began with the first of its leases.
     """
 
     number: int
@@ -28,8 +37,10 @@ class Place:
     joined: bool = False
     status: Status | None = None
     status_asked: bool = False
-    leases: dict[ShardKey, int] = field(default_factory=dict)
-    committing: set[ShardKey] = field(default_factory=set)
+    leases: dict[ShardKey, Lease] = field(default_factory=dict)
+    committing: dict[ShardKey, int] = field(default_factory=dict)
+    leaves: bool = False
+    began_at: float = 0.0
     asked_at: float = field(default_factory=time.monotonic)
     moved_at: float = field(default_factory=time.monotonic)
 

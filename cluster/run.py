@@ -1,7 +1,7 @@
 """One run on Ray: the schedule's actions applied to workers, and their answers fed back to it.
 
-The driver speaks in shards, never in frames: a shard out, a receipt back, a word to commit. Everything that comes
-from Ray arrives in one inbox and is handled by one thread, so there is no lock here.
+The driver speaks in shards, never in frames: a shard out, a receipt back, a word to commit. `cluster.crew` brings the
+workers and what they say.
 """
 
 from __future__ import annotations
@@ -9,54 +9,61 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import queue
+import random
 import time
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
 
 import ray
-from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from cluster.crew import Crew, ShardError
 from cluster.decode_pool import PoolSettings
-from cluster.place import Place, stalled
-from cluster.schedule import Action, Assign, Commit, Schedule
+from cluster.metrics import RunMetrics
+from cluster.notes import Note
+from cluster.pace import Pace, long_ones_first
+from cluster.place import Lease, Place
+from cluster.schedule import Action, Assign, Commit, Drop, Schedule
 from cluster.session import Session
 from cluster.sizing import Size
 from cluster.tally import Tally
 from cluster.waiting import Waiting
-from cluster.worker import WorkerSettings, actor_class
-from cluster.worker_calls import Computed, Outcome, Raised, Ready, Settled, Skipped, Status, software
+from cluster.worker import WorkerSettings
+from cluster.worker_calls import Computed, Outcome, Raised, Settled, Skipped
 from pipeline.admission import Admission
 from pipeline.frames import FrameRequest
+from pipeline.logs import about
 from pipeline.runner import (
     MAX_FAILED_IN_A_ROW,
     OnProgress,
     RunSettings,
     RunSummary,
     pending_clips,
+    say_committed,
 )
+from pipeline.store.in_force import InForce
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.task import Task
 from schemas.cluster import RayOptions
-from schemas.errors import RetryableError, SettingsError
+from schemas.errors import RetryableError
 from schemas.shard import ShardKey
 
 log = logging.getLogger("locum.ray")
 
 _TICK_SECONDS = 0.5
-_STATUS_SECONDS = 2.0
-_MAX_FAILED_STARTS = 3
-_LEAVE_SECONDS = 5.0
-
-
-class ShardError(RuntimeError):
-    """Shard after shard fails with an exception; the message holds the last one's trace."""
+_LOOK_SECONDS = 2.0
+_IN_FORCE_SECONDS = 10.0
+"""So old may be what the driver knows of removed and amended videos; a commit looks itself."""
+_COMMIT_PAUSES = (2.0, 8.0, 32.0)
+"""Seconds after which a worker is told again to commit what the storage did not take."""
+_MAX_WORKERS_A_COMMIT = 2
+"""So many workers that cannot commit one shard are no fault of theirs: it is given up."""
+_MAX_UNCOMMITTED = 3
+"""So many workers one after another that cannot commit are no fault of theirs: the run stops."""
 
 
 class Run:
-    """One run of `cluster.runner.RayRunner`. ``task`` is as workers of this ``size`` run it."""
+    """One run of `cluster.runner.RayRunner`, and the foreman of its crew. ``task`` is as workers of this ``size`` run
+    it."""
 
     def __init__(
         self,
@@ -70,10 +77,11 @@ class Run:
         on_progress: OnProgress | None,
         pending: list[ShardKey],
     ) -> None:
-        self._session, self._size, self._options = session, size, options
-        self._task, self._store, self._settings, self._on_progress = task, store, settings, on_progress
-        self._schedule = Schedule(pending, Admission(settings.breaker), max_attempts=options.shard_attempts)
-        self._worker_settings = WorkerSettings(
+        self._store, self._settings, self._on_progress = store, settings, on_progress
+        clips = pending_clips(store, pending)
+        first = long_ones_first(pending, clips)
+        self._schedule = Schedule(first, Admission(settings.breaker), max_attempts=options.shard_attempts)
+        worker_settings = WorkerSettings(
             PoolSettings(
                 num_decoders=size.shape.decoders,
                 max_bytes=options.buffer_mb << 20,
@@ -85,106 +93,110 @@ class Run:
             cpus_per_decoder=size.shape.cpus_per_decoder,
             folder=os.getcwd(),
         )
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._places: dict[int, Place] = {}
-        self._numbers, self._leases = itertools.count(), itertools.count(1)
+        self._crew = Crew(session, size, options, task, store, worker_settings, self)
+        self._leases = itertools.count(1)
         self._least = min(size.least, len(pending))
-        self._begun = False
-        self._failed_starts = self._deaths_in_a_row = 0
-        self._tally = Tally(len(pending), pending_clips(store, pending))
-        self._stopped = False
-        self._started = self._moved_at = now = time.monotonic()
-        self._waiting = Waiting(self._least, size.shape, options.wait_seconds, since=now, said_at=now)
-        self._next_look = 0.0
+        self._begun = self._stopped = False
+        self._uncommitted_in_a_row = 0
+        self._uncommitted: Counter[ShardKey] = Counter()
+        self._pace = Pace()
+        self._later: list[tuple[float, Callable[[], None]]] = []
+        self._tally = Tally(len(pending), sum(clips))
+        self._metrics = RunMetrics(store.url)
+        self._in_force: tuple[float, InForce] | None = None
+        self._started = now = time.monotonic()
+        self._waiting = Waiting(self._least, size.shape, options.patience, since=now, said_at=now)
+        self._next_look = self._ticked_at = 0.0
 
     # ---------------------------------------------------------------- the loop
 
     def run(self) -> RunSummary:
         """Until nothing is left that a worker could do. See `pipeline.runner.Runner` for what is raised."""
         while not self._schedule.done:
-            self._grow()
-            try:
-                self._inbox.get(timeout=_TICK_SECONDS)()
-            except queue.Empty:
-                self._look()
-            if time.monotonic() >= self._next_look:
+            self._crew.grow(self._schedule.num_waiting)
+            if not self._crew.next_event(_TICK_SECONDS) or time.monotonic() >= self._next_look:
                 self._look()
         s = self._tally.summary
         s.failed_shards.update(self._schedule.failed)
         s.out_of_time = self._schedule.out_of_time
         s.seconds = time.monotonic() - self._started
+        s.spend("start", self._crew.start_seconds)
         return s
 
     def close(self) -> None:
         """Stop all workers; their decode actors go with them."""
-        leaving = [p.actor.close.remote() for p in self._places.values() if p.ready is not None]
-        if leaving:
-            ray.wait(leaving, num_returns=len(leaving), timeout=_LEAVE_SECONDS)
-        for place in list(self._places.values()):
-            self._remove(place)
+        try:
+            self._crew.close()
+        finally:
+            self._metrics.close()
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
-            place = self._places[action.worker]
+            place = self._crew.places[action.worker]
             if isinstance(action, Assign):
                 self._assign(place, action.key)
             elif isinstance(action, Commit):
-                place.committing.add(action.key)
-                self._ask(place, place.actor.commit.remote(action.key), self._settled)
+                self._commit(place, action.key)
+            elif isinstance(action, Drop):
+                place.actor.drop.remote(action.key)
             else:
                 self._recall(place, action.key)
 
     def _assign(self, place: Place, key: ShardKey) -> None:
-        lease = place.leases[key] = next(self._leases)
-        shard = ray.put(self._store.shard(key))
-        if len(self._schedule.leases(place.number)) > 1:
+        found = self._store.shard(key, self._counts())
+        lease = place.leases[key] = Lease(next(self._leases), found.num_planned)
+        shard = ray.put(found)
+        if self._schedule.leases(place.number)[:1] == (key,):
+            place.began_at = time.monotonic()
+        else:
             place.actor.announce.remote(shard)
-        self._ask(
-            place, place.actor.run.remote(shard, lease), lambda p, outcome: self._ended(p, key, outcome)
-        )
+        answer = place.actor.run.remote(shard, lease.number)
+        self._crew.ask(place, answer, lambda p, outcome: self._ended(p, key, lease, outcome))
+
+    def _counts(self) -> InForce:
+        """What counts in the store, as of a short while ago; of longer ago where the storage is away."""
+        now = time.monotonic()
+        if self._in_force is None or now - self._in_force[0] > _IN_FORCE_SECONDS:
+            try:
+                self._in_force = (now, self._store.in_force())
+            except RetryableError as e:
+                if self._in_force is None:
+                    raise
+                log.warning("what was removed meanwhile is not known: %s", e)
+                self._in_force = (now, self._in_force[1])
+        return self._in_force[1]
+
+    def _commit(self, place: Place, key: ShardKey) -> None:
+        place.committing[key] = place.committing.get(key, 0) + 1
+        self._crew.ask(place, place.actor.commit.remote(key), self._settled)
 
     def _recall(self, place: Place, key: ShardKey) -> None:
-        recall = place.actor.recall.remote(key, place.leases[key])
-        self._ask(place, recall, lambda p, given_back: self._recalled(p, key, given_back))
-
-    def _ask(self, place: Place, ref: Any, then: Callable[[Place, Any], None]) -> None:
-        """Call ``then`` from the loop when the answer is there; where it will not come, the worker is lost."""
-
-        def arrived(future: Future[Any]) -> None:
-            self._inbox.put(lambda: self._answered(place, future, then))
-
-        ref.future().add_done_callback(arrived)
-
-    def _answered(self, place: Place, future: Future[Any], then: Callable[[Place, Any], None]) -> None:
-        if place.number not in self._places:
-            return
-        error = future.exception()
-        if error is None:
-            then(place, future.result())
-        elif isinstance(error, ray.exceptions.RayTaskError):  # of ours: workers catch what tasks raise
-            raise error
-        else:
-            self._lost(place, error)
+        recall = place.actor.recall.remote(key, place.leases[key].number)
+        self._crew.ask(place, recall, lambda p, given_back: self._recalled(p, key, given_back))
 
     # ---------------------------------------------------------------- what workers answer
 
-    def _ended(self, place: Place, key: ShardKey, outcome: Outcome) -> None:
-        self._moved(place)
+    def _ended(self, place: Place, key: ShardKey, lease: Lease, outcome: Outcome) -> None:
+        self._crew.moved(place)
         place.status = None
+        took, place.began_at = time.monotonic() - place.began_at, time.monotonic()
+        if place.leases.get(key) is lease:  # else it was given back, and then to the same worker again
+            del place.leases[key]
         if isinstance(outcome, Computed):
-            self._deaths_in_a_row = 0
-            self._note(outcome.notes)
+            self._crew.worked()
+            self.note(outcome.notes)
             receipt = outcome.receipt
-            self._tally.computed(receipt)
+            if self._schedule.is_wanted(place.number, key):
+                self._pace.note(lease.clips, took)
+                self._tally.computed(receipt)
             self._do(self._schedule.computed(place.number, key, receipt.videos, receipt.failures))
         elif isinstance(outcome, Skipped):
             if not outcome.recalled:  # else the recall was answered long since
-                self._tally.lost_race(key)
+                if not self._schedule.is_copied(key):
+                    self._tally.lost_race(key)
                 self._do(self._schedule.skipped(place.number, key, recalled=False))
-        elif isinstance(
-            outcome.fatal, RetryableError
-        ):  # of this worker's surroundings: another may fare better
-            self._lost(place, outcome.fatal, blame=False)
+        elif isinstance(outcome.fatal, RetryableError):  # of its surroundings: another may fare better
+            self._crew.lose(place, outcome.fatal, blame=False)
         else:
             self._give_up(outcome, lambda: self._schedule.raised(place.number, key, outcome.error))
 
@@ -193,171 +205,153 @@ class Run:
             self._do(self._schedule.skipped(place.number, key, recalled=True))
 
     def _settled(self, place: Place, settled: Settled) -> None:
-        self._moved(place)
-        key = settled.key
-        place.committing.discard(key)
-        if settled.error is not None:
-            error = settled.error
+        self._crew.moved(place)
+        key, error = settled.key, settled.error
+        if error is not None and isinstance(error.fatal, RetryableError):
+            self._commit_again(place, key, error.fatal)
+            return
+        del place.committing[key]
+        if error is not None:
             self._tally.not_committed(key)
             self._give_up(error, lambda: self._schedule.not_committed(place.number, key, error.error))
             return
+        self._uncommitted_in_a_row = 0
         if settled.lost:
             self._tally.lost_race(key)
         else:
-            self._tally.committed(key, settled.seconds)
+            receipt = self._tally.committed(key, settled.seconds)
+            self._metrics.committed(receipt)
+            say_committed(log, receipt)
         self._do(self._schedule.committed(place.number, key, lost=settled.lost))
-        self._tick()
+        if time.monotonic() - self._ticked_at >= _TICK_SECONDS or self._schedule.done:
+            self._tick(time.monotonic())
+
+    def _commit_again(self, place: Place, key: ShardKey, error: RetryableError) -> None:
+        """The storage did not take it: the same worker tries again a little later, then another from the beginning."""
+        tried = place.committing[key]
+        of_it = about(shard=key, worker=place.number)
+        log.warning("shard %s was not written at attempt %d: %s", key, tried, error, extra=of_it)
+        if tried <= len(_COMMIT_PAUSES):
+            pause = _COMMIT_PAUSES[tried - 1] * random.uniform(0.5, 1.5)
+            self._later.append((time.monotonic() + pause, lambda: self._commit_now(place, key)))
+            return
+        del place.committing[key]
+        self._uncommitted_in_a_row += 1
+        self._uncommitted[key] += 1
+        if self._uncommitted_in_a_row >= _MAX_UNCOMMITTED:
+            raise error
+        if self._uncommitted[key] < _MAX_WORKERS_A_COMMIT:  # it may be this worker's surroundings
+            self._crew.lose(place, error, blame=False)
+            return
+        self._tally.not_committed(key)
+        place.actor.drop.remote(key)
+        self._do(self._schedule.not_committed(place.number, key, f"{type(error).__name__}: {error}"))
+
+    def _commit_now(self, place: Place, key: ShardKey) -> None:
+        if place.number in self._crew.places:
+            self._commit(place, key)
 
     def _give_up(self, raised: Raised, then: Callable[[], list[Action]]) -> None:
         """A shard ended in an exception: the run goes on, unless no other shard would fare better."""
         if raised.fatal is not None:
             raise raised.fatal
-        log.warning("shard %s: %s\n%s", raised.key, raised.error, raised.trace)
+        log.warning("shard %s: %s\n%s", raised.key, raised.error, raised.trace, extra=about(shard=raised.key))
         self._do(then())
         if self._schedule.failed_in_a_row >= MAX_FAILED_IN_A_ROW:
             raise ShardError(f"{MAX_FAILED_IN_A_ROW} shards in a row failed; the last:\n{raised.trace}")
 
-    def _note(self, notes: tuple[str, ...]) -> None:
-        for note in notes:
-            log.warning("%s", note)
+    # ---------------------------------------------------------------- what the crew says
 
-    def _moved(self, place: Place) -> None:
-        place.moved_at = self._moved_at = time.monotonic()
-
-    # ---------------------------------------------------------------- workers come and go
-
-    def _grow(self) -> None:
-        """Claim places up to what the size and the pending shards ask for."""
-        coming = sum(1 for p in self._places.values() if not p.joined)
-        wanted = min(self._size.most - len(self._places), self._schedule.num_waiting - coming)
-        for _ in range(wanted):
-            group = placement_group(self._size.shape.bundles, strategy="PACK")
-            place = Place(next(self._numbers), group)
-            self._places[place.number] = place
-            self._ask(place, group.ready(), self._placed)
-
-    def _placed(self, place: Place, _: object) -> None:
-        shape = self._size.shape
-        strategy = PlacementGroupSchedulingStrategy(place.group, placement_group_bundle_index=0)
-        place.actor = (
-            actor_class()
-            .options(
-                num_cpus=shape.bundles[0]["CPU"],
-                num_gpus=shape.gpus,
-                scheduling_strategy=strategy,
-                enable_task_events=False,
-            )
-            .remote(self._task, self._store, self._worker_settings)
-        )
-        self._moved(place)
-        self._ask(place, place.actor.start.remote(), self._started_up)
-
-    def _started_up(self, place: Place, ready: Ready | Raised) -> None:
-        if isinstance(ready, Raised):
-            if ready.fatal is not None:
-                raise ready.fatal
-            raise ShardError(f"the task does not start on a worker:\n{ready.trace}")
-        if ready.software != software():
-            raise SettingsError(
-                f"node {ready.node_id} has {ready.software}, the driver has {software()}: install the same on all nodes"
-            )
-        place.ready, self._failed_starts = ready, 0
-        self._moved(place)
-        self._note(ready.notes)
-        self._tally.summary.spend("start", ready.seconds)
-        log.info("worker %d is ready after %.1f s", place.number, time.monotonic() - place.asked_at)
-        there = [p for p in self._places.values() if p.ready is not None]
-        if self._begun or len(there) >= self._least:
-            self._begun = True
+    def ready(self, place: Place) -> None:
+        """See `cluster.crew.Foreman`."""
+        there = [place]
+        if not self._begun:
+            there = [p for p in self._crew.places.values() if p.ready is not None]
+            self._begun = len(there) >= self._least
+        if self._begun:
             for each in there:
-                self._join(each)
+                if not (each.joined or each.leaves):
+                    each.joined = True
+                    self._do(self._schedule.joined(each.number))
 
-    def _join(self, place: Place) -> None:
-        if not place.joined:
-            place.joined = True
-            self._do(self._schedule.joined(place.number))
-
-    def _lost(self, place: Place, error: BaseException, *, blame: bool = True) -> None:
-        cause = " ".join(str(error).split())[:500]
-        self._remove(place)
-        self._deaths_in_a_row += 1
-        if place.ready is None:
-            self._not_started(cause, error)
-            return
-        blame = blame and place.ready.node_id in self._session.living()
+    def lost(self, place: Place, cause: str, *, blame: bool) -> None:
+        """See `cluster.crew.Foreman`."""
         holds = ", ".join(map(str, self._schedule.leases(place.number))) or "nothing"
-        log.warning("worker %d died holding %s: %s", place.number, holds, cause)
+        how = "left" if place.leaves and not self.needs(place) else "died"
+        of_it = about(worker=place.number, shards=holds)
+        log.warning("worker %d %s holding %s: %s", place.number, how, holds, cause, extra=of_it)
         if place.joined:
             actions = self._schedule.lost(place.number, cause, blame=blame)
             self._tally.keep(self._schedule.is_computed)
             self._do(actions)
-        if self._deaths_in_a_row >= max(4 * self._options.shard_attempts, 2 * len(self._places)):
-            raise RetryableError(
-                f"{self._deaths_in_a_row} workers died and none computed a shard between; the last: {cause}"
-            ) from error
 
-    def _not_started(self, cause: str, error: BaseException) -> None:
-        self._failed_starts += 1
-        log.warning("a worker died while it started: %s", cause)
-        if "ModuleNotFoundError" in cause:
-            raise SettingsError(f"Locum is not installed on all nodes of the cluster: {cause}") from error
-        if self._failed_starts >= _MAX_FAILED_STARTS:
-            raise RetryableError(f"workers do not start: {cause}") from error
+    def leaves(self, place: Place) -> None:
+        """See `cluster.crew.Foreman`."""
+        self._do(self._schedule.retire(place.number))
 
-    def _remove(self, place: Place) -> None:
-        self._places.pop(place.number, None)
-        if place.actor is not None:
-            ray.kill(place.actor)
-        remove_placement_group(place.group)
+    def has_work(self, place: Place) -> bool:
+        """See `cluster.crew.Foreman`."""
+        return self._schedule.is_busy(place.number) or bool(place.committing)
+
+    def needs(self, place: Place) -> bool:
+        """See `cluster.crew.Foreman`."""
+        return self._schedule.holds(place.number) or bool(place.committing)
+
+    def note(self, notes: tuple[Note, ...]) -> None:
+        """See `cluster.crew.Foreman`."""
+        for note in notes:
+            log.warning("%s", note.text, extra={"about": note.about})
 
     # ---------------------------------------------------------------- time, progress and stalls
 
     def _look(self) -> None:
         now = time.monotonic()
-        self._next_look = now + max(_STATUS_SECONDS, 0.02 * len(self._places))
+        self._next_look = now + _LOOK_SECONDS
         limit = self._settings.max_seconds
         if limit is not None and not self._stopped and now - self._started >= limit:
             self._stopped = True
             self._do(self._schedule.stop())
-        for place in list(self._places.values()):
-            self._watch(place, now)
+        due = [do for at, do in self._later if at <= now]
+        self._later = [(at, do) for at, do in self._later if at > now]
+        for do in due:
+            do()
+        self._crew.look(now, self._schedule.num_waiting)
+        self._help_the_slow(now)
         self._say_what_is_waited_for(now)
-        self._tick()
+        self._tick(now)
+        self._metrics.show(self._schedule, self._crew, self._tally, now)
 
-    def _watch(self, place: Place, now: float) -> None:
-        if place.ready is not None and not place.status_asked:
-            place.status_asked = True
-            self._ask(place, place.actor.status.remote(), self._told)
-        if not self._has_work(place):
-            place.moved_at = now
-        why = stalled(place, now, self._options.worker_stall_seconds)
-        if why:
-            self._lost(place, TimeoutError(why))
-
-    def _has_work(self, place: Place) -> bool:
-        starting = place.actor is not None and place.ready is None
-        return starting or bool(self._schedule.leases(place.number)) or bool(place.committing)
-
-    def _told(self, place: Place, status: Status) -> None:
-        place.status_asked = False
-        self._note(status.notes)
-        before, place.status = place.status, status
-        if before is None or (before.key, before.clips) != (status.key, status.clips):
-            self._moved(place)
+    def _help_the_slow(self, now: float) -> None:
+        """Have what a worker is slow with computed by an idle one too, where nothing else is left to do."""
+        if self._schedule.num_waiting:
+            return
+        for place in list(self._crew.places.values()):
+            for key in self._schedule.leases(place.number)[:1]:
+                seconds = now - place.began_at
+                if not self._pace.is_slow(place.leases[key].clips, seconds):
+                    continue
+                if actions := self._schedule.copy(place.number):
+                    of_it = about(worker=place.number, shard=key)
+                    log.info(
+                        "worker %d is slow with shard %s (%.0f s)", place.number, key, seconds, extra=of_it
+                    )
+                    self._do(actions)
 
     def _say_what_is_waited_for(self, now: float) -> None:
-        places = list(self._places.values())
+        places = list(self._crew.places.values())
         why = self._waiting.too_long(sum(p.actor is not None for p in places), self._begun, now)
         if why:
             raise RetryableError(why)
         leases = {p.number: self._schedule.leases(p.number) for p in places}
-        for line in self._waiting.stall(places, leases, self._moved_at, now):
+        for line in self._waiting.stall(places, leases, self._crew.moved_at, now):
             log.warning("%s", line)
         if text := self._waiting.unplaced(places, now):
             log.info("%s", text)
 
-    def _tick(self) -> None:
+    def _tick(self, now: float) -> None:
         if self._on_progress is None:
             return
-        under_way = sum(p.status.clips for p in self._places.values() if p.status and p.status.key)
-        self._on_progress(self._tally.progress(under_way, time.monotonic() - self._started))
+        self._ticked_at = now
+        told = [(n, p.status) for n, p in self._crew.places.items() if p.status is not None]
+        under_way = sum(s.clips for n, s in told if s.key in self._schedule.leases(n)[:1])
+        self._on_progress(self._tally.progress(under_way, now - self._started))

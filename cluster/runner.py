@@ -104,7 +104,7 @@ class RayRunner:
         )(_call_in)
         answer = there.remote(os.getcwd(), function, task)
         try:
-            return cast(T, ray.get(answer, timeout=_TRY_SECONDS))
+            return cast(T, ray.get(answer, timeout=_TRY_SECONDS + self._options.patience))
         except ray.exceptions.RayTaskError as e:
             raise e.cause from None
         except (ray.exceptions.RayError, TimeoutError) as e:
@@ -133,13 +133,22 @@ class RayRunner:
 
     def _size(self, nodes: list[Node], *, decodes: bool) -> Size:
         buffer_bytes = self._options.buffer_mb << 20 if decodes else 0
+        may_grow = address_of(self._options) != LOCAL and self._options.wait_seconds is not None
         size = choose(
-            nodes, self._options, device=self._device, num_threads=self._num_threads, decodes=decodes
+            nodes,
+            self._options,
+            device=self._device,
+            num_threads=self._num_threads,
+            decodes=decodes,
+            may_grow=may_grow,
         )
         missing = shortage(nodes, size, buffer_bytes=buffer_bytes)
-        if missing:
+        if missing and may_grow:
+            log.warning("the work does not fit yet: %s", missing)
+        elif missing:
             raise SettingsError(
-                f"the work does not fit: {missing}. See --workers, --cpus-per-worker and the flags beside them"
+                f"the work does not fit: {missing}. See --workers, --cpus-per-worker and the flags beside them; "
+                "for nodes that are still to come, --wait-seconds"
             )
         return size
 

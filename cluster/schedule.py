@@ -4,7 +4,10 @@ A worker holds up to ``depth`` leases and computes them in the order given, so t
 computes this one. A computed shard stays with its worker until the circuit breaker lets it be committed. A worker
 that dies gives its leases back; the one it was computing is a suspect: it waits until nothing else is pending, then
 runs alone on a worker, and is given up when it has cost ``max_attempts`` of them. An idle worker takes over a lease
-that another has not begun.
+that another has not begun. A worker that is to leave finishes what it has begun and is given nothing more.
+
+What a worker is slow with, an idle one may compute too (`Schedule.copy`), once at most. The first of both that is
+computed counts; nobody waits for the other.
 
 Does not know Ray, time, or what is in a shard.
 """
@@ -14,8 +17,9 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from cluster.leases import Leases
 from pipeline.admission import Admission
 from schemas.shard import Failure, ShardKey
 
@@ -44,13 +48,15 @@ class Recall:
     key: ShardKey
 
 
-Action = Assign | Commit | Recall
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The worker is to forget the shard that it computed: another was first."""
+
+    worker: int
+    key: ShardKey
 
 
-@dataclass
-class _Worker:
-    leases: deque[ShardKey] = field(default_factory=deque)
-    recalled: set[ShardKey] = field(default_factory=set)
+Action = Assign | Commit | Recall | Drop
 
 
 class Schedule:
@@ -68,9 +74,10 @@ class Schedule:
         self._pending = deque(pending)
         self._suspects: deque[ShardKey] = deque()
         self._admission = admission
-        self._depth, self._max_attempts = depth, max_attempts
-        self._workers: dict[int, _Worker] = {}
+        self._max_attempts = max_attempts
+        self._leases = Leases(depth)
         self._computed: dict[ShardKey, int] = {}
+        self._copied: set[ShardKey] = set()
         self._deaths: Counter[ShardKey] = Counter()
         self._stopped = self._is_shuffled = False
         self.failed: dict[ShardKey, str] = {}
@@ -81,7 +88,7 @@ class Schedule:
     @property
     def done(self) -> bool:
         """Nothing is left that a worker could do."""
-        return not (self._left or self._computed or any(w.leases for w in self._workers.values()))
+        return not (self._left or self._computed or self._leases.total)
 
     @property
     def out_of_time(self) -> bool:
@@ -95,8 +102,33 @@ class Schedule:
 
     def leases(self, worker: int) -> tuple[ShardKey, ...]:
         """What the worker holds and has not computed, the one under way first."""
-        found = self._workers.get(worker)
-        return tuple(found.leases) if found else ()
+        return self._leases.of(worker)
+
+    @property
+    def num_leased(self) -> int:
+        """Shards that workers hold and have not computed."""
+        return self._leases.total - sum(self._leases.holders(key) > 1 for key in self._copied)
+
+    @property
+    def num_computed(self) -> int:
+        """Shards whose results wait with their workers."""
+        return len(self._computed)
+
+    def is_busy(self, worker: int) -> bool:
+        """Whether a worker computes, be it in vain."""
+        return bool(self._leases.of(worker)) or self._leases.works_in_vain(worker)
+
+    def holds(self, worker: int) -> bool:
+        """Whether a worker has something to compute or to commit that counts."""
+        return bool(self._leases.of(worker)) or worker in self._computed.values()
+
+    def is_copied(self, key: ShardKey) -> bool:
+        """Whether two workers were given the shard."""
+        return key in self._copied
+
+    def is_wanted(self, worker: int, key: ShardKey) -> bool:
+        """Whether a result of the shard from this worker would count."""
+        return key not in self._computed and key in self._leases.of(worker)
 
     def is_computed(self, key: ShardKey) -> bool:
         """Whether a worker holds the shard's result."""
@@ -110,10 +142,17 @@ class Schedule:
 
     def joined(self, worker: int) -> list[Action]:
         """A worker is ready."""
-        if worker in self._workers:
+        if worker in self._leases:
             raise ValueError(f"worker {worker} has joined already")
-        self._workers[worker] = _Worker()
+        self._leases.join(worker)
         return self._next()
+
+    def retire(self, worker: int) -> list[Action]:
+        """A worker is to leave: it finishes what it has begun, and what waits with it is committed."""
+        if worker not in self._leases:
+            return []
+        self._leases.retire(worker)
+        return self._recall(worker) + self._next()
 
     def computed(self, worker: int, key: ShardKey, videos: int, failures: Sequence[Failure]) -> list[Action]:
         """A shard is computed and waits with its worker.
@@ -123,15 +162,23 @@ class Schedule:
         CircuitOpenError
             If too many videos failed: nothing more may be committed.
         """
-        self._end_lease(worker, key)
+        if not self.is_wanted(worker, key):
+            self._leases.end(worker, key)
+            return [Drop(worker, key), *self._next()]
+        self._leases.end(worker, key)
         self.failed_in_a_row = 0
         self._computed[key] = worker
+        if key in self._copied:
+            self._leases.end_all(key)
         return self._commits(self._admission.admit(key, videos, failures)) + self._next()
 
     def skipped(self, worker: int, key: ShardKey, *, recalled: bool) -> list[Action]:
         """A shard was not computed: it was ``recalled`` in time, or another process has committed it."""
-        self._end_lease(worker, key)
-        if recalled:
+        self._leases.end(worker, key)
+        if key in self._copied:
+            if not self._is_elsewhere(key) and recalled:
+                self._put_back([key])
+        elif recalled:
             self._put_back([key])
         else:
             self._part_ways()
@@ -139,9 +186,10 @@ class Schedule:
 
     def raised(self, worker: int, key: ShardKey, error: str) -> list[Action]:
         """Computing a shard ended in an exception: it is given up, the worker goes on."""
-        self._end_lease(worker, key)
-        self.failed[key] = error
-        self.failed_in_a_row += 1
+        was_wanted = self.is_wanted(worker, key)
+        self._leases.end(worker, key)
+        if was_wanted and not self._is_elsewhere(key):
+            self._fail(key, error)
         return self._next()
 
     def committed(self, worker: int, key: ShardKey, *, lost: bool = False) -> list[Action]:
@@ -154,19 +202,34 @@ class Schedule:
     def not_committed(self, worker: int, key: ShardKey, error: str) -> list[Action]:
         """Committing a shard ended in an exception: it is given up, the worker goes on."""
         del self._computed[key]
-        self.failed[key] = error
-        self.failed_in_a_row += 1
+        self._fail(key, error)
         return self._next()
+
+    def copy(self, worker: int) -> list[Action]:
+        """A worker is slow with what it has begun: one that has nothing to do computes that too, where there is one."""
+        slow = self._leases.of(worker)[:1]
+        idle = self._leases.idle()
+        spare = self._leases.num_idle - self._leases.on_the_way_back
+        if not slow or idle is None or spare <= 0 or self._stopped or self._left:
+            return []
+        key = slow[0]
+        if key in self._copied or self._deaths[key]:
+            return []
+        self._copied.add(key)
+        self._leases.give(idle, key)
+        return [Assign(idle, key)]
 
     def lost(self, worker: int, cause: str, *, blame: bool = True) -> list[Action]:
         """A worker is no more. ``blame`` says that what it was computing may be the reason."""
-        gone = self._workers.pop(worker, _Worker())
+        leases = self._leases.leave(worker)
         results = [key for key, at in self._computed.items() if at == worker]
         for key in results:
             del self._computed[key]
             self._admission.forget(key)
-        suspect = next(iter([*gone.leases, *results]), None) if blame else None
-        innocent = [key for key in [*results, *gone.leases] if key != suspect]
+        suspect = next(iter([*leases, *results]), None) if blame else None
+        if suspect is not None and self._is_elsewhere(suspect):
+            suspect = None
+        innocent = [key for key in [*results, *leases] if key != suspect and not self._is_elsewhere(key)]
         self._put_back(innocent)
         if suspect is not None:
             self._deaths[suspect] += 1
@@ -179,15 +242,18 @@ class Schedule:
     def stop(self) -> list[Action]:
         """Time is up: what is under way is finished, nothing more is begun."""
         self._stopped = True
-        recalls = [action for number in self._workers for action in self._recall(number)]
+        recalls = [action for number in self._leases.workers() for action in self._recall(number)]
         return recalls + self._next()
 
     # ---------------------------------------------------------------- what to do then
 
-    def _end_lease(self, worker: int, key: ShardKey) -> None:
-        held = self._workers[worker]
-        held.leases.remove(key)
-        held.recalled.discard(key)
+    def _is_elsewhere(self, key: ShardKey) -> bool:
+        """Whether another worker computes the shard or has its result. Of the asking one it was taken away before."""
+        return key in self._copied and (key in self._computed or self._leases.holders(key) > 0)
+
+    def _fail(self, key: ShardKey, error: str) -> None:
+        self.failed[key] = error
+        self.failed_in_a_row += 1
 
     def _part_ways(self) -> None:
         """Another run is at work on the store: take what is left in another order than it does."""
@@ -205,54 +271,34 @@ class Schedule:
     def _next(self) -> list[Action]:
         actions: list[Action] = []
         while (action := self._assignment()) is not None:
-            self._workers[action.worker].leases.append(action.key)
+            self._leases.give(action.worker, action.key, alone=bool(self._deaths[action.key]))
             actions.append(action)
         actions += self._take_over()
-        if not self._left and not any(w.leases for w in self._workers.values()):
+        if not self._left and not self._leases.total:
             actions += self._commits(self._admission.release())
         return actions
 
     def _assignment(self) -> Assign | None:
-        if not self._left or not self._workers:
+        if not self._left:
             return None
         if not self._pending:
-            idle = next((n for n, w in self._workers.items() if not w.leases), None)
+            idle = self._leases.idle()
             return None if idle is None else Assign(idle, self._suspects.popleft())
-        open_to = [n for n, w in self._workers.items() if len(w.leases) < self._depth and not self._alone(w)]
-        if not open_to:
-            return None
-        return Assign(min(open_to, key=lambda n: len(self._workers[n].leases)), self._pending.popleft())
-
-    def _alone(self, worker: _Worker) -> bool:
-        return any(self._deaths[key] for key in worker.leases)
+        worker = self._leases.least_loaded()
+        return None if worker is None else Assign(worker, self._pending.popleft())
 
     def _take_over(self) -> list[Action]:
         """Recall leases not begun, one for each idle worker, from those with the most."""
-        idle = sum(not w.leases for w in self._workers.values())
-        on_the_way = sum(key in w.recalled for w in self._workers.values() for key in _not_begun(w))
         actions: list[Action] = []
-        for _ in range(idle - on_the_way - self._left):
-            rich = [n for n in self._workers if self._may_recall(n)]
-            if not rich:
+        for _ in range(self._leases.num_idle - self._leases.on_the_way_back - self._left):
+            rich = self._leases.richest()
+            if rich is None:
                 break
-            actions += self._recall(max(rich, key=lambda n: len(self._may_recall(n))), at_most=1)
+            actions += self._recall(rich, at_most=1)
         return actions
 
-    def _may_recall(self, number: int) -> list[ShardKey]:
-        worker = self._workers[number]
-        return [key for key in _not_begun(worker) if key not in worker.recalled]
-
-    def _recall(self, number: int, *, at_most: int | None = None) -> list[Action]:
-        """Recall the last of what the worker has not begun; all of it where no number is given."""
-        keys = self._may_recall(number)
-        keys = keys if at_most is None else keys[-at_most:]
-        self._workers[number].recalled.update(keys)
-        return [Recall(number, key) for key in keys]
+    def _recall(self, worker: int, *, at_most: int | None = None) -> list[Action]:
+        return [Recall(worker, key) for key in self._leases.recall(worker, at_most=at_most)]
 
     def _commits(self, keys: Sequence[ShardKey]) -> list[Action]:
         return [Commit(self._computed[key], key) for key in keys]
-
-
-def _not_begun(worker: _Worker) -> list[ShardKey]:
-    """A worker computes in the order given: all but the first wait, whether or not a recall of the first was sent."""
-    return list(worker.leases)[1:]

@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 import ray
 
+from cluster import nodes
 from cluster.sizing import Node
 from schemas.cluster import LOCAL, RUNNING, RayOptions
 from schemas.errors import RetryableError, SettingsError
@@ -39,18 +40,18 @@ class Session:
     own: bool
     session_dir: str
 
+    def look(self) -> tuple[dict[str, Node], dict[str, float]]:
+        """What the nodes offer that are there, taken or not; and the seconds left to those that are about to go."""
+        leaving = {} if self.own else nodes.about_to_go()
+        return nodes.living(leaving), leaving
+
     def nodes(self) -> list[Node]:
-        """What the living nodes offer, taken or not."""
-        return [
-            Node(
-                r.get("CPU", 0.0), r.get("GPU", 0.0), r.get("memory", 0.0), r.get("object_store_memory", 0.0)
-            )
-            for r in (n["Resources"] for n in ray.nodes() if n["Alive"])
-        ]
+        """What the nodes offer that are there, taken or not."""
+        return list(self.look()[0].values())
 
     def living(self) -> frozenset[str]:
-        """Ids of the nodes that are there."""
-        return frozenset(n["NodeID"] for n in ray.nodes() if n["Alive"])
+        """Ids of the nodes that are there, be they about to go."""
+        return frozenset(nodes.living({}))
 
 
 def address_of(options: RayOptions) -> str:

@@ -16,6 +16,10 @@ from schemas.errors import SettingsError
 
 _MOST_DECODERS = 16
 _MOST_PROBERS = 4
+_PROBER_CPUS = 0.5
+"""Probing waits for storage more than it computes; and claims of whole cores leave small nodes no room for a worker."""
+_CORES_A_GPU = 8.0
+"""Where no GPU has come yet."""
 _WORKER_BYTES = 0.7e9
 """About what a process holds that has loaded torch and a small teacher."""
 _DECODER_BYTES = 0.15e9
@@ -61,12 +65,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Size:
-    """A run's size: the shape of its workers, the least and the most of them, and the threads of each on CPUs."""
+    """A run's size: the shape of its workers, the least and the most of them, and the threads of each on CPUs.
+    ``spreads`` says that nodes that come later get workers too."""
 
     shape: Shape
     least: int
     most: int
     num_threads: int = 1
+    spreads: bool = True
 
 
 def choose(
@@ -76,8 +82,9 @@ def choose(
     device: str,
     num_threads: int | None = None,
     decodes: bool = True,
+    may_grow: bool = False,
 ) -> Size:
-    """The size of a run on these nodes; what the options say stands.
+    """The size of a run on these nodes; what the options say stands. ``may_grow`` says that others may come.
 
     ``num_threads`` is what each worker's teacher was given to compute with on CPUs; ``decodes`` is false for work
     that opens files only to probe them: such a run has one small worker.
@@ -91,26 +98,35 @@ def choose(
     asked = f"--device {device}" if device.startswith("cuda") else ""
     if options.gpus_per_worker:
         asked = asked or f"--gpus-per-worker {options.gpus_per_worker:g}"
-    if asked and not gpus:
+    if asked and not gpus and not may_grow:
         raise SettingsError(f"{asked}: the cluster has no GPU (and {cpus:g} CPUs)")
     if ":" in device:
         raise SettingsError(f"--device {device}: Ray gives each worker a GPU of its own; say --device cuda")
     if not decodes:
-        return Size(_probe_shape(options, cpus), 1, 1, 1)
-    per_worker = _or(options.gpus_per_worker, 1.0 if gpus and device != "cpu" else 0.0)
+        return Size(_probe_shape(options, cpus), 1, 1, 1, spreads=False)
+    per_worker = _or(options.gpus_per_worker, 1.0 if device != "cpu" and (gpus or asked) else 0.0)
     if per_worker:
-        shape = _gpu_shape(options, per_worker, cpus / gpus * per_worker)
-        most = sum(_gpu_workers(n.gpus, per_worker) for n in nodes)
-        threads = max(1, _floor(cpus / gpus * per_worker) - shape.decoders)
+        cores = (cpus / gpus if gpus else _CORES_A_GPU) * per_worker
+        shape = _gpu_shape(options, per_worker, cores)
+        threads = max(1, _floor(cores) - shape.decoders)
     else:
         threads = max(1, _floor(_or(options.cpus_per_worker, 1.0)))
         shape = _cpu_shape(options, num_threads or 1)
-        most = _floor(cpus / max(shape.total_cpus, _LEAST_CLAIM))
-    room = sum(_floor(n.memory / worker_bytes(shape, options)) for n in nodes if n.memory < math.inf)
-    if any(n.memory < math.inf for n in nodes):
-        most = min(most, room)
-    least, most = options.worker_range or (1, max(1, most))
-    return Size(shape, least, most, num_threads or threads)
+    least, _ = options.worker_range or (1, 1)
+    return Size(shape, least, most_workers(nodes, shape, options), num_threads or threads)
+
+
+def most_workers(nodes: Sequence[Node], shape: Shape, options: RayOptions) -> int:
+    """The most workers of a shape: what the options say, else what these nodes have room for, and one at least."""
+    if options.worker_range is not None:
+        return options.worker_range[1]
+    if shape.gpus:
+        most = sum(_gpu_workers(n.gpus, shape.gpus) for n in nodes)
+    else:
+        most = _floor(sum(n.cpus for n in nodes) / max(shape.total_cpus, _LEAST_CLAIM))
+    if nodes and all(n.memory < math.inf for n in nodes):
+        most = min(most, sum(_floor(n.memory / worker_bytes(shape, options)) for n in nodes))
+    return max(1, most)
 
 
 def worker_bytes(shape: Shape, options: RayOptions) -> float:
@@ -149,7 +165,8 @@ def _probe_shape(options: RayOptions, cpus: float) -> Shape:
     each = options.cpus_per_decoder
     fit = _floor((cpus - _LEAST_CLAIM) / each) if each else _floor(cpus)
     decoders = options.decoders or max(1, min(_MOST_PROBERS, fit))
-    return Shape(0.0, _LEAST_CLAIM, decoders, _or(each, _part(min(1.0, (cpus - _LEAST_CLAIM) / decoders))))
+    share = max(_LEAST_CLAIM, min(_PROBER_CPUS, (cpus - _LEAST_CLAIM) / decoders))
+    return Shape(0.0, _LEAST_CLAIM, decoders, _or(each, _part(share)))
 
 
 def shortage(nodes: Sequence[Node], size: Size, *, buffer_bytes: int) -> str:

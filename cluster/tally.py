@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from pipeline.runner import Progress, Receipt, RunSummary
 from schemas.shard import ShardKey
@@ -32,12 +33,13 @@ class Tally:
         """The commit of a shard failed."""
         del self._receipts[key]
 
-    def committed(self, key: ShardKey, seconds: float) -> None:
-        """A shard is written, which took so long."""
+    def committed(self, key: ShardKey, seconds: float) -> Receipt:
+        """A shard is written, which took so long; its receipt."""
         receipt = self._receipts.pop(key)
+        receipt = replace(receipt, seconds={**receipt.seconds, "write": seconds})
         self.summary.add(receipt)
-        self.summary.spend("write", seconds)
         self._clips_done += receipt.planned
+        return receipt
 
     def lost_race(self, key: ShardKey) -> None:
         """Another process has committed a shard."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import threading
 import time
 import traceback
@@ -22,18 +23,20 @@ import ray
 from cluster.decode_pool import DecodePool, PoolSettings
 from cluster.decoders import RayDecoder
 from cluster.groups import in_group
-from cluster.notes import Notes
+from cluster.notes import Note, Notes
 from cluster.worker_calls import Computed, Outcome, Raised, Ready, Settled, Skipped, Status, software
 from pipeline.counting import CountingFrames
 from pipeline.frames import NoFrames
 from pipeline.models.memory import keep_freed_memory
 from pipeline.runner import Receipt
-from pipeline.store.shard_store import ShardStore
+from pipeline.store.shard_store import ShardStore, Stamp
 from pipeline.tasks.task import Task, TaskRun
-from schemas.errors import LocumError, SettingsError
+from schemas.errors import LocumError, RetryableError, SettingsError
 from schemas.shard import Shard, ShardKey, ShardResult
 
 log = logging.getLogger("locum.worker")
+
+_START_PAUSES = (2.0, 8.0, 32.0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Worker:
         self._lock = threading.Lock()
         self._recalled: set[int] = set()
         self._begun = 0
-        self._computed: dict[ShardKey, tuple[Shard, ShardResult]] = {}
+        self._computed: dict[ShardKey, tuple[Shard, ShardResult, Stamp]] = {}
         self._under_way: ShardKey | None = None
         self._clips = 0
         self._pool: DecodePool | None = None
@@ -71,18 +74,22 @@ class Worker:
         keep_freed_memory()
         if Path(self._settings.folder).is_dir():
             os.chdir(self._settings.folder)  # factories and weights may be named by relative paths
-        if not ShardStore.is_store(self._store.url):
-            why = f"{self._store.url} cannot be seen from node {ray.util.get_node_ip_address()}"
-            fault = SettingsError(f"{why}: on several nodes the store must be where all of them reach it")
-            return Raised(ShardKey(0, 0), str(fault), "", fault)
+        unseen = _caught(ShardKey(0, 0), lambda: _patiently(self._check_store))
+        if unseen is not None:
+            return unseen
         if self._task.request is not None:
             self._pool = DecodePool(self._make_decoder, self._settings.pool)
-        running = _caught(ShardKey(0, 0), self._task.start)
+        running = _caught(ShardKey(0, 0), lambda: _patiently(self._task.start))
         if isinstance(running, Raised):
             return running
         self._running = running
         me = ray.get_runtime_context().get_node_id()
         return Ready(os.getpid(), me, time.perf_counter() - started, software(), self._take_notes())
+
+    def _check_store(self) -> None:
+        if not ShardStore.is_store(self._store.url):
+            why = f"{self._store.url} cannot be seen from node {ray.util.get_node_ip_address()}"
+            raise SettingsError(f"{why}: on several nodes the store must be where all of them reach it")
 
     def run(self, shard: Shard, lease: int) -> Outcome:
         """Compute a shard, unless it was recalled or is committed already. Later leases have higher numbers."""
@@ -99,11 +106,19 @@ class Worker:
         return outcome
 
     def _run(self, shard: Shard) -> Outcome:
-        if self._store.is_committed(shard.key):
+        if self._is_committed(shard.key):
             return self._skip(shard.key)
         result = self._compute(shard)
-        self._computed[shard.key] = (shard, result)
+        self._computed[shard.key] = (shard, result, Stamp.of_now())
         return Computed(Receipt.of(shard, result), self._take_notes())
+
+    def _is_committed(self, key: ShardKey) -> bool:
+        """By another process; where the storage does not say, no: the first commit will stand."""
+        try:
+            return self._store.is_committed(key)
+        except RetryableError as e:
+            log.warning("shard %s is computed, there or not: %s", key, e)
+            return False
 
     def _skip(self, key: ShardKey) -> Skipped:
         if self._pool is not None:
@@ -127,21 +142,28 @@ class Worker:
         pool = self._settings.pool
         return RayDecoder(pool.max_attempts, self._settings.cpus_per_decoder, group, 1 + bundle)
 
-    def _take_notes(self) -> tuple[str, ...]:
+    def _take_notes(self) -> tuple[Note, ...]:
         return self._notes.take() + (self._pool.take_notes() if self._pool is not None else ())
 
     # ---------------------------------------------------------------- committing
 
     @in_group("commit")
     def commit(self, key: ShardKey) -> Settled:
-        """Write a computed shard."""
+        """Write a computed shard. Its rows stay here where another attempt may help."""
         started = time.perf_counter()
-        shard, result = self._computed.pop(key)
-        won = _caught(key, lambda: self._store.commit(shard, result))
+        shard, result, stamp = self._computed[key]
+        won = _caught(key, lambda: self._store.commit(shard, result, stamp))
         seconds = time.perf_counter() - started
+        if not (isinstance(won, Raised) and isinstance(won.fatal, RetryableError)):
+            del self._computed[key]
         return (
             Settled(key, False, seconds, won) if isinstance(won, Raised) else Settled(key, not won, seconds)
         )
+
+    @in_group("commit")
+    def drop(self, key: ShardKey) -> None:
+        """Forget a shard that was computed in vain."""
+        self._computed.pop(key, None)
 
     # ---------------------------------------------------------------- answering at once
 
@@ -182,16 +204,29 @@ class Worker:
     def status(self) -> Status:
         """How it goes."""
         waits_for = self._pool.waits_for if self._pool is not None and self._under_way else ""
-        return Status(self._under_way, self._clips, waits_for, self._take_notes())
+        waiting = self._pool.waiting_bytes if self._pool is not None else 0
+        return Status(self._under_way, self._clips, waits_for, self._take_notes(), waiting)
 
     @in_group("control")
     def close(self) -> None:
         """Kill the decoders; the worker is about to be stopped."""
+        self._ahead.shutdown(wait=False, cancel_futures=True)
         if self._pool is not None:
             self._pool.close()
 
 
 T = TypeVar("T")
+
+
+def _patiently(work: Callable[[], T]) -> T:
+    """What ``work`` returns, which reads of a storage that may be away for a moment."""
+    for pause in _START_PAUSES:
+        try:
+            return work()
+        except RetryableError as e:
+            log.warning("a worker tries to start again in %.0f s: %s", pause, e)
+            time.sleep(pause * random.uniform(0.5, 1.5))
+    return work()
 
 
 def _caught(key: ShardKey, work: Callable[[], T]) -> T | Raised:

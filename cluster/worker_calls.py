@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from cluster.notes import Note
 from pipeline.runner import Receipt
 from schemas.errors import LocumError
 from schemas.shard import ShardKey
@@ -19,7 +20,7 @@ class Ready:
     node_id: str
     seconds: float
     software: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Computed:
     """A shard is computed; its rows wait with the worker."""
 
     receipt: Receipt
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,14 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a worker is with the shard it computes. ``waits_for`` says in words what holds it up, if anything."""
+    """How far a worker is with the shard it computes. ``waits_for`` says in words what holds it up, if anything;
+    ``waiting_bytes`` is what of frames is asked for or there and not taken yet."""
 
     key: ShardKey | None
     clips: int
     waits_for: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+    waiting_bytes: int = 0
 
 
 def software() -> str:

@@ -11,7 +11,8 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from pipeline.models.distilled import Trunk
 from pipeline.models.student import build_student, shows_features
 from pipeline.models.teacher import pick_device
 from pipeline.models.weights import cache_folder, state_digest
+from pipeline.store.claim import Claim
 from pipeline.store.document import library_versions, now
 from pipeline.store.files import StoreFiles
 from pipeline.uris import without_secrets
@@ -43,6 +45,8 @@ from schemas.student import TrainSpec
 log = logging.getLogger("locum.distill")
 
 STUDENT_FILE = "student.json"
+CLAIM_FILE = "publishing.json"
+_CLAIM_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -261,9 +265,39 @@ def _say_what_is_left_out(snapshot: Snapshot) -> None:
 
 
 def _publish(files: StoreFiles, work: Path, done: Finished, about: Mapping[str, Any]) -> None:
-    """Put the student's files in place, ``student.json`` last."""
-    files.put_over("student.safetensors", done.weights)
-    files.put_over("student.pt2", (work / "student.pt2").read_bytes())
-    for path in sorted((work / "predictions").glob("*.parquet")):
-        files.put_over(f"predictions/{path.name}", path.read_bytes())
-    files.put_over(STUDENT_FILE, json.dumps(about, indent=1).encode())
+    """Put the student's files in place, ``student.json`` last. Where it is made on two machines at once, on an object
+    store, one of them does, and the other's is given up: theirs must not be mixed."""
+    if files.is_local:  # and ours alone: see `alone_in`
+        _put(files, work, done, about)
+        return
+    waiting = False
+    while (claim := Claim.take(files, CLAIM_FILE)) is None:
+        if files.exists(STUDENT_FILE):
+            return
+        if not waiting:
+            log.warning(
+                "another process is putting this student in place, or died at it: waiting for %s", files.url
+            )
+        waiting = True
+        time.sleep(_CLAIM_SECONDS)
+    try:
+        if not files.exists(STUDENT_FILE):
+            _put(files, work, done, about, claim)
+    finally:
+        claim.give_back()
+
+
+def _put(
+    files: StoreFiles, work: Path, done: Finished, about: Mapping[str, Any], claim: Claim | None = None
+) -> None:
+    """Raises RetryableError where another process took the ``claim`` over."""
+    bodies: dict[str, Callable[[], bytes]] = {
+        "student.safetensors": lambda: done.weights,
+        "student.pt2": (work / "student.pt2").read_bytes,
+        **{f"predictions/{p.name}": p.read_bytes for p in sorted((work / "predictions").glob("*.parquet"))},
+        STUDENT_FILE: lambda: json.dumps(about, indent=1).encode(),
+    }
+    for name, body in bodies.items():
+        if claim is not None and not claim.renew():
+            raise RetryableError(f"{files.url}: another process puts this student in place; run again")
+        files.put_over(name, body())

@@ -1,9 +1,9 @@
-"""The dry run: what a teach call would come to, measured on a few videos. Writes nothing."""
+"""What a teach call would come to, measured on a few videos. Writes nothing."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +14,11 @@ from jobs.words import duration, size
 from pipeline.manifest import read_entries
 from pipeline.models.resolve import resolve_targets
 from pipeline.plan import auto_shard_clips
-from pipeline.sheets import encode_sheet
+from pipeline.runner import Runner
 from pipeline.store.shard_store import ShardStore
-from pipeline.tasks.batch_probe import probe_batch
+from pipeline.tasks.clip_probe import probe_clips
 from pipeline.video.backends import decoder_for
-from pipeline.video.probe import probe
-from schemas.clip import count_clips
-from schemas.errors import ManifestError, VideoError
+from schemas.errors import ManifestError
 from schemas.frames import FrameSpec
 from schemas.targets import TargetSpec
 
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from jobs.teach import TeachOptions
 
 _PROBED_VIDEOS = 8
-_CLIPS_A_VIDEO = 4
 _ROW_OVERHEAD_BYTES = 40
 
 
@@ -50,6 +47,8 @@ class Estimate:
     decode_ms_a_clip: float
     teacher_ms_a_clip: float
     seconds: float
+    batch_size: int
+    device: str
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -61,16 +60,17 @@ class Estimate:
             [
                 f"{self.videos} entries ({size(self.video_bytes)}){absent}",
                 f"about {self.clips} clips in {self.shards} shards, {size(self.store_bytes)} of targets{kept}",
-                f"decoding {self.decode_ms_a_clip:.1f} ms and teacher {self.teacher_ms_a_clip:.1f} ms a clip on this "
-                f"machine (measured on {self.probed} videos, {self.unreadable} of them unreadable)",
-                f"about {duration(self.seconds)} in one process here, if nothing is cached yet",
+                f"decoding {self.decode_ms_a_clip:.1f} ms and teacher {self.teacher_ms_a_clip:.1f} ms a clip "
+                f"(measured on {self.probed} videos, {self.unreadable} of them unreadable)",
+                f"about {duration(self.seconds)} in one process of that kind, if nothing is cached yet",
                 f"fingerprint {self.fingerprint}; nothing was written",
             ]
         )
 
 
-def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> Estimate:
-    """Probe, decode and teach a few videos of ``source``, and extrapolate.
+def estimate(source: str, spec: TargetSpec, options: TeachOptions, runner: Runner | None = None) -> Estimate:
+    """Probe, decode and teach a few videos of ``source``, and extrapolate: in this process, or where a ``runner`` would
+    have it done.
 
     Decoding and teaching overlap in a run, so the time is that of the slower of both.
 
@@ -78,6 +78,8 @@ def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> 
     ------
     ManifestError
         If nothing is found, or none of the probed videos can be read.
+    RetryableError
+        If the runner's process ended before it was done.
     """
     if ShardStore.is_store(source):
         from jobs.index import entries_of
@@ -87,60 +89,36 @@ def estimate(source: str, out: str, spec: TargetSpec, options: TeachOptions) -> 
         entries = read_entries(source)
     entries = sample_entries(entries, options.limit)
     spec = resolve_targets(spec)
-    options = replace(options, compile=False)
-    batch_size = options.batch_size or probe_batch(options.task(spec))
-    teacher = replace(options, batch_size=batch_size).task(spec).teacher()
-    decoder = decoder_for(spec.decode)
-    request, kept = (
-        options.task(spec).request,
-        None if options.keep is None else FrameSpec.of(spec, options.keep),
-    )
-    also = [stream.view for stream in request.also]
-    clips_each, decode_seconds, frames, unreadable = [], 0.0, [], 0
-    sheets: list[int] = []
-    sample = sample_entries(entries, _PROBED_VIDEOS)
-    for row in sample.select(["uri", "start_us", "end_us"]).to_pylist():
-        uri = row["uri"]
-        try:
-            length = probe(uri).duration_us
-            start, end = row["start_us"] or 0, min(row["end_us"] or length, length)
-            clips_each.append(count_clips(end - start, spec.clip))
-            spans = request.spans(start, end)[:_CLIPS_A_VIDEO]
-            started = time.perf_counter()
-            decoded = list(decoder.decode(uri, spans, spec.view, spec.decode, also))
-            decode_seconds += time.perf_counter() - started
-            frames += [c.frames_VTHWC for c in decoded]
-            if kept is not None and also:
-                sheets += [len(encode_sheet(c.also[0].frames_VTHWC[0], kept.quality)) for c in decoded]
-        except VideoError:
-            unreadable += 1
-    if not frames:
-        raise ManifestError(f"{source}: none of {sample.num_rows} sampled videos can be read")
-    teacher.logits(frames[:1], seed=0)
-    batch = [frames[i % len(frames)] for i in range(batch_size)]
-    started = time.perf_counter()
-    teacher.logits(batch, seed=0)
-    teacher_ms = (time.perf_counter() - started) * 1e3 / batch_size
-    decode_ms = decode_seconds * 1e3 / len(frames)
-    readable = len(clips_each) / sample.num_rows
-    clips = round(float(np.mean(clips_each)) * entries.num_rows * readable)
+    decoder_for(spec.decode)
+    kept = None if options.keep is None else FrameSpec.of(spec, options.keep)
+    sample = sample_entries(entries, _PROBED_VIDEOS).select(["uri", "start_us", "end_us"]).to_pylist()
+    look = partial(probe_clips, videos=sample, batch_size=options.batch_size)
+    task = options.task(spec)
+    found = look(task) if runner is None else runner.try_out(task, look, apart=True)
+    if found is None:
+        raise ManifestError(f"{source}: none of {len(sample)} sampled videos can be read")
+    readable = len(found.clips_each) / len(sample)
+    clips = round(float(np.mean(found.clips_each)) * entries.num_rows * readable)
     row_bytes = (spec.teacher.num_classes or 0) * (
         2 if spec.logits.dtype == "float16" else 4
     ) + _ROW_OVERHEAD_BYTES
-    shard_clips = options.shard_clips or auto_shard_clips(clips, batch_size)
+    shard_clips = options.shard_clips or auto_shard_clips(clips, found.batch_size)
+    sheet_bytes = 0.0 if kept is None else found.sheet_bytes or most_bytes(kept)
     return Estimate(
         source=source,
         fingerprint=spec.fingerprint(),
         videos=entries.num_rows,
         video_bytes=sum(filter(None, entries["num_bytes"].to_pylist())),
         missing=entries["token"].null_count,
-        probed=sample.num_rows,
-        unreadable=unreadable,
+        probed=len(sample),
+        unreadable=found.unreadable,
         clips=clips,
         shards=-(-clips // shard_clips),
         store_bytes=clips * row_bytes,
-        frames_bytes=0 if kept is None else round(clips * (np.mean(sheets) if sheets else most_bytes(kept))),
-        decode_ms_a_clip=decode_ms,
-        teacher_ms_a_clip=teacher_ms,
-        seconds=clips * max(decode_ms, teacher_ms) / 1e3,
+        frames_bytes=round(clips * sheet_bytes),
+        decode_ms_a_clip=found.decode_ms,
+        teacher_ms_a_clip=found.teacher_ms,
+        seconds=clips * max(found.decode_ms, found.teacher_ms) / 1e3,
+        batch_size=found.batch_size,
+        device=found.device,
     )

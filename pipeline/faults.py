@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _HTTP_DENIED, _HTTP_PASSING = {401, 403, 407}, {408, 425, 429}
+_S3_DENIED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed", "400"}
+"""An answer without a body (to HEAD) has no code but its status: a token that has expired is 400 then, as is a wrong
+region."""
 _MISNAMED = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR}
 
 
@@ -87,6 +90,7 @@ def remedy(url: str, error: Exception) -> LocumError:
     if number in _FULL:
         return RetryableError(f"{text}: no room left, or a quota is used up; make room and run again")
     denied = isinstance(error, PermissionError) or number in _DENIED or status in _HTTP_DENIED
+    denied = denied or s3_status(error)[0] in _S3_DENIED
     if denied or "Credentials" in type(error).__name__:
         return SettingsError(f"{text}: access is denied; check credentials and permissions")
     if number in _MISNAMED or isinstance(error, FileNotFoundError):
@@ -98,6 +102,7 @@ def remedy(url: str, error: Exception) -> LocumError:
 
 def is_final(error: Exception) -> bool:
     """Whether a second attempt cannot help."""
+    error = cause_of(error)
     missing_part = isinstance(error, FileNotFoundError | FileExistsError)
     full = getattr(error, "errno", None) in _FULL
     return missing_part or full or is_taken(error) or isinstance(remedy("", error), SettingsError)

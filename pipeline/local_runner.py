@@ -23,6 +23,7 @@ from pipeline.runner import (
     RunSummary,
     T,
     pending_clips,
+    say_committed,
 )
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.task import Task, TaskRun
@@ -82,7 +83,7 @@ class _Loop:
         self._frames = CountingFrames(frames, self._tick)
         self._settings, self._on_progress = settings, on_progress
         self._pending, self._shards_total = list(pending), len(pending)
-        self._clips_total = pending_clips(store, pending)
+        self._clips_total = sum(pending_clips(store, pending))
         self._admission = Admission(settings.breaker)
         self._computed: dict[ShardKey, tuple[Shard, ShardResult]] = {}
         self._failed_in_a_row = 0
@@ -153,8 +154,10 @@ class _Loop:
             if not self._store.commit(shard, result):
                 self._lost(key)
                 continue
-            self._summary.add(Receipt.of(shard, result))
+            receipt = Receipt.of(shard, result)
+            self._summary.add(receipt)
             self._summary.spend("write", time.perf_counter() - started)
+            say_committed(log, receipt)
             self._clips_done += shard.num_planned
             self._in_shard = 0
             self._tick(0)

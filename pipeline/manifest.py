@@ -18,6 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.faults import cause_of, remedy, transport_errors
 from pipeline.manifest_file import MANIFEST_SUFFIXES, conform, read_manifest
+from pipeline.retry import retried
 from schemas.errors import ManifestError
 from schemas.video import ENTRIES_SCHEMA, VIDEO_SUFFIXES
 
@@ -44,13 +45,19 @@ def read_entries(source: str) -> pa.Table:
         fs, path = fsspec.core.url_to_fs(source, use_listings_cache=False)
     except (ImportError, ValueError) as e:
         raise ManifestError(f"cannot read {source!r}: {e}") from e
-    try:
+
+    def read() -> tuple[pa.Table, bool]:
         info = _info(fs, path)
         if info is not None and info["type"] == "file" and path.lower().endswith(MANIFEST_SUFFIXES):
-            return with_tokens(read_manifest(fs, path, source))
-        return _from_listing(fs, path, info, source)
-    except transport_errors(("s3", "http")) as e:
-        raise remedy(source, e) from e
+            return read_manifest(fs, path, source), False
+        return _from_listing(fs, path, info, source), True
+
+    errors = transport_errors(("s3", "http"))
+    try:
+        entries, has_tokens = retried(read, errors)
+        return entries if has_tokens else with_tokens(entries)
+    except errors as e:
+        raise remedy(source, cause_of(e)) from e
 
 
 def with_tokens(entries: pa.Table) -> pa.Table:
@@ -72,6 +79,7 @@ def stat_uris(uris: pa.ChunkedArray) -> pa.Table:
         If a URI's protocol is unknown.
     """
     tokens, sizes = [], []
+    errors = transport_errors(("s3", "http"))
     with ThreadPoolExecutor(_STAT_THREADS) as pool:
         for start in range(0, len(uris), _STAT_ROWS):
             names = uris.slice(start, _STAT_ROWS).to_pylist()
@@ -79,7 +87,7 @@ def stat_uris(uris: pa.ChunkedArray) -> pa.Table:
             for uri in names:
                 folders[uri.rsplit("/", 1)[0]].add(uri)
             stats: dict[str, Stat] = {}
-            for found in pool.map(_stat_folder, folders.values()):
+            for found in pool.map(lambda f: retried(lambda: _stat_folder(f), errors), folders.values()):
                 stats.update(found)
             tokens.append(pa.array([stats[u][0] for u in names], pa.string()))
             sizes.append(pa.array([stats[u][1] for u in names], pa.int64()))
@@ -120,10 +128,11 @@ def _stat_folder(uris: set[str]) -> dict[str, Stat]:
 def _stat_remote(fs: Any, name: str, listed: dict[str, dict[str, Any]]) -> Stat:
     try:
         info = listed.get(name) or fs.info(name)
-    except (
-        FileNotFoundError,
-        PermissionError,
-    ):  # S3 forbids to ask for what is not there and may not be listed
+    except FileNotFoundError as e:
+        if (cause := cause_of(e)) is not e:
+            raise cause from e
+        return _NO_FILE
+    except PermissionError:  # S3 forbids to ask for what is not there and may not be listed
         return _NO_FILE
     return (token_of(info), info["size"]) if info["type"] == "file" else _NO_FILE
 

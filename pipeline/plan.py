@@ -6,6 +6,7 @@ videos is kept; within a shard they are sorted by id.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -20,29 +21,36 @@ Batches = Callable[[], Iterable[pa.RecordBatch]]
 
 _AIM_SHARDS = 64
 _MIN_SHARD_CLIPS, _MAX_SHARD_CLIPS = 16, 4096
-_LAST_SHARD_CLIPS, _TAPER = 4, 8
+_LAST_SHARD_CLIPS = 4
+_LAST_PART = 64
+_LEAST_TAPER, _MOST_TAPER = 8, 1024
+_SHARDS_A_WORKER = 8
 
 
 def auto_shard_clips(total_clips: int, batch_size: int = 1) -> int:
-    """Clips to aim for in a shard: some 64 shards, of 16 to 4096 clips.
+    """Clips to aim for in a shard: for 64 shards, or half the root of all clips where that is more; 16 to 4096 clips.
 
     Of two batches at least, for none goes over the end of a shard; but where there is little to do, that there are
     shards for several workers counts for more.
     """
     least = max(_MIN_SHARD_CLIPS, min(2 * batch_size, total_clips // 8))
-    return int(np.clip(-(-total_clips // _AIM_SHARDS), least, max(least, _MAX_SHARD_CLIPS)))
+    aim = max(_AIM_SHARDS, math.isqrt(total_clips) // 2)
+    return int(np.clip(-(-total_clips // aim), least, max(least, _MAX_SHARD_CLIPS)))
 
 
 class ShardFiller:
     """Deals consecutive videos to shards: a shard is full when the next video would pass ``shard_clips``.
 
     A video longer than that has a shard of its own. Numbers start at 0 and have no gap. With ``taper_clips``, the
-    clips of all videos, shards become smaller towards the end (an eighth of what is left, four clips at least), so
-    that workers end at about the same time.
+    clips of all videos, shards become smaller towards the end: the n-th part of what is left, so that n workers end at
+    about the same time. How many there will be is not known; it is taken to be 8, of many shards one for each 8.
     """
 
     def __init__(self, shard_clips: int, taper_clips: int | None = None) -> None:
         self._most, self._left = shard_clips, taper_clips
+        self._last = max(_LAST_SHARD_CLIPS, shard_clips // _LAST_PART)
+        expected = (taper_clips or 0) // shard_clips // _SHARDS_A_WORKER
+        self._taper = min(max(_LEAST_TAPER, expected), _MOST_TAPER)
         self._limit, self._shard, self._held = self._next_limit(), 0, 0
 
     def assign(self, clips_N: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -61,7 +69,7 @@ class ShardFiller:
     def _next_limit(self) -> int:
         if self._left is None:
             return self._most
-        return min(self._most, max(_LAST_SHARD_CLIPS, -(-self._left // _TAPER)))
+        return min(self._most, max(self._last, -(-self._left // self._taper)))
 
 
 def video_clips(batch: pa.RecordBatch, spec: ClipSpec) -> NDArray[np.int32]:

@@ -6,13 +6,16 @@ interruption does what is left. Two runners may work on one store at once: the f
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from pipeline.breaker import BreakerSettings
+from pipeline.logs import about
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.task import Task
+from pipeline.uris import scrubbed
 from schemas.shard import Failure, Shard, ShardKey, ShardResult
 
 MAX_FAILED_IN_A_ROW = 3
@@ -146,20 +149,29 @@ class Runner(Protocol):
         ...
 
 
-def pending_clips(store: ShardStore, pending: list[ShardKey]) -> int:
-    """Clips of the pending shards, from the plan's work columns alone."""
+def say_committed(log: logging.Logger, receipt: Receipt) -> None:
+    """A line for the shard, and one for each video that could not be read, or only in part."""
+    text = "shard %s: %d clips of %d videos"
+    log.info(
+        text, receipt.key, receipt.rows, receipt.videos, extra=about(shard=receipt.key, clips=receipt.rows)
+    )
+    for f in receipt.failures:
+        of_it = about(
+            shard=receipt.key, video_id=f.video_id, uri=scrubbed(f.uri), stage=f.stage, error=f.error
+        )
+        log.info("quarantined: %s (%s at %s)", scrubbed(f.uri), f.error, f.stage, extra=of_it)
+
+
+def pending_clips(store: ShardStore, pending: list[ShardKey]) -> list[int]:
+    """Clips of each pending shard, from the plan's work columns alone."""
     import numpy as np
 
-    wanted: dict[int, set[int]] = {}
-    for key in pending:
-        wanted.setdefault(key.generation, set()).add(key.number)
-    total = 0
-    for generation, numbers in wanted.items():
+    sums = {}
+    for generation in {key.generation for key in pending}:
         plan = store.plan(generation)
-        if len(numbers) == plan.header.shards:
-            total += plan.header.clips
-            continue
-        chosen = np.array(sorted(numbers))
+        sums[generation] = np.zeros(plan.header.shards, np.int64)
         for batch in plan.batches(["clips", "shard"]):
-            total += int(batch["clips"].to_numpy()[np.isin(batch["shard"].to_numpy(), chosen)].sum())
-    return total
+            clips, shard = batch["clips"].to_numpy(), batch["shard"].to_numpy()
+            there = shard >= 0
+            np.add.at(sums[generation], shard[there], clips[there])
+    return [int(sums[key.generation][key.number]) for key in pending]

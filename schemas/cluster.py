@@ -10,6 +10,7 @@ from schemas.spec import Spec
 
 LOCAL, RUNNING = "local", "auto"
 
+_WAIT_SECONDS = 60.0
 _WORKERS = re.compile(r"(\d+)(?::(\d+))?")
 
 
@@ -40,8 +41,9 @@ class RayOptions(Spec):
     """Seconds without any progress after which a worker is killed."""
     shard_attempts: int = Field(3, ge=1)
     """Workers that a shard may cost before it is given up and reported."""
-    wait_seconds: float = Field(60.0, ge=0)
-    """Seconds to wait until the least number of workers found a place, where others hold what they need."""
+    wait_seconds: float | None = Field(None, ge=0)
+    """Seconds to wait until the least number of workers found a place; 60 where not given. Where given, a cluster that
+    has not enough is waited for and not refused: it may add nodes by itself."""
 
     @field_validator("workers")
     @classmethod
@@ -52,6 +54,11 @@ class RayOptions(Spec):
         if match is None or int(match[1]) < 1 or (match[2] is not None and int(match[2]) < int(match[1])):
             raise ValueError(f"workers must be N or LEAST:MOST with 1 <= LEAST <= MOST, got {value!r}")
         return value
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for places."""
+        return _WAIT_SECONDS if self.wait_seconds is None else self.wait_seconds
 
     @property
     def worker_range(self) -> tuple[int, int] | None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from jobs.words import duration
+from pipeline import logs
 from pipeline.runner import OnProgress, Progress
+
+log = logging.getLogger("locum.progress")
 
 _LOG_SECONDS = 10.0
 
@@ -28,7 +33,7 @@ def progress_display(*, quiet: bool = False) -> Iterator[Display]:
     """Progress on stderr: live on a terminal, else a line now and then; nothing where ``quiet``."""
     if quiet:
         yield _Nothing()
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and not logs.as_json():
         with _bar() as bar:
             yield bar
     else:
@@ -53,12 +58,14 @@ class _Log:
             next_line = time.monotonic() + _LOG_SECONDS
             rate = p.clips_done / p.seconds if p.seconds else 0.0
             left = duration((p.clips_total - p.clips_done) / rate) if rate else "?"
-            print(
+            text = (
                 f"{verb}: {p.clips_done}/{p.clips_total} {unit}, {rate:.1f}/s, "
-                f"{p.shards_done}/{p.shards_total} shards, {p.quarantined} quarantined, {left} left",
-                file=sys.stderr,
-                flush=True,
+                f"{p.shards_done}/{p.shards_total} shards, {p.quarantined} quarantined, {left} left"
             )
+            if logs.as_json():
+                log.info("%s", text, extra=logs.about(phase=verb, **asdict(p)))
+            else:
+                print(text, file=sys.stderr, flush=True)
 
         return show
 

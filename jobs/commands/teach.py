@@ -188,7 +188,7 @@ def teach(
         keep=keep or (KeepSpec() if keep_frames else None),
     )
     if dry_run:
-        guess = estimate(source, out, spec, options)
+        guess = estimate(source, spec, options)
         emit(guess.to_json(), as_json=as_json, text=guess.to_text())
         return EXIT_OK
     runner = runner_for(

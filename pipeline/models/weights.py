@@ -10,6 +10,7 @@ refused: unpickling runs whatever its author wrote.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
@@ -27,6 +28,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.faults import cause_of, protocols_of, remedy, transport_errors
 from pipeline.models.foreign import foreign_code
+from pipeline.retry import retried
 from schemas.errors import LocumError, ModelError, SettingsError
 
 _BLOCK = 1 << 20
@@ -80,7 +82,8 @@ def fetch(url: str, expected_sha256: str | None = None) -> FetchedFile:
             with local.open("rb") as stream:
                 file = FetchedFile(local, hashlib.file_digest(stream, "sha256").hexdigest())
         else:
-            file = _fetch_remote(fs, path, url, expected_sha256)
+            errors = transport_errors(protocols_of(fs))
+            file = retried(lambda: _fetch_remote(fs, path, url, expected_sha256), errors)
     except FileNotFoundError as e:
         if (cause := cause_of(e)) is not e:
             raise _said(remedy(url, cause)) from e
@@ -104,7 +107,7 @@ def _said(fault: LocumError) -> LocumError:
 def _fetch_remote(fs: Any, path: str, url: str, expected_sha256: str | None) -> FetchedFile:
     info = fs.info(path)
     if info.get("type") == "directory":
-        raise IsADirectoryError(url)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), url)
     versions = [f"{key}={info[key]}" for key in _VERSION_KEYS if info.get(key) is not None]
     key = hashlib.sha256("\0".join([url, str(info.get("size")), *versions]).encode()).hexdigest()[:32]
     folder = cache_folder()

@@ -11,23 +11,22 @@ It does not know what the files mean.
 from __future__ import annotations
 
 import os
-import random
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.faults import (
-    is_final,
     is_taken,
     lacks_conditional_put,
     protocols_of,
     remedy,
     transport_errors,
 )
+from pipeline.retry import retried
 from pipeline.store import local_files
 from schemas.errors import SettingsError
 
@@ -35,8 +34,6 @@ T = TypeVar("T")
 
 TMP = "tmp"
 _SINGLE_PUT_BYTES = 4 * 2**30
-_ATTEMPTS = 4
-_FIRST_PAUSE_SECONDS = 0.2
 _OURS_TAIL_BYTES = 64 << 10
 
 
@@ -99,19 +96,23 @@ class StoreFiles:
 
     def sizes(self, rel: str) -> dict[str, int]:
         """Size in bytes of each file in a folder, by name; empty where there is no such folder."""
-        return {name: int(size or 0) for name, size in self._entries(rel, "file")}
+        return {name: int(info["size"] or 0) for name, info in self._entries(rel, "file").items()}
+
+    def marks(self, rel: str) -> dict[str, str | None]:
+        """For each file in a folder, by name, a text that changes where its bytes do; None where none is known."""
+        return {name: _mark(info) for name, info in self._entries(rel, "file").items()}
 
     def folders(self, rel: str = "") -> list[str]:
         """Names of the folders in a folder, sorted; empty where there is no such folder."""
-        return sorted(name for name, _ in self._entries(rel, "directory"))
+        return sorted(self._entries(rel, "directory"))
 
-    def _entries(self, rel: str, kind: str) -> list[tuple[str, int | None]]:
-        def listed() -> list[tuple[str, int | None]]:
+    def _entries(self, rel: str, kind: str) -> dict[str, Mapping[str, Any]]:
+        def listed() -> dict[str, Mapping[str, Any]]:
             try:
                 found = self.fs.ls(self.at(rel), detail=True)
             except FileNotFoundError:
-                return []
-            return [(i["name"].rstrip("/").rsplit("/", 1)[-1], i["size"]) for i in found if i["type"] == kind]
+                return {}
+            return {i["name"].rstrip("/").rsplit("/", 1)[-1]: i for i in found if i["type"] == kind}
 
         return self.retried(listed)
 
@@ -204,22 +205,18 @@ class StoreFiles:
         RetryableError, SettingsError
             As `pipeline.faults.remedy` says of what did not pass.
         """
-        for pause in _pauses():
-            try:
-                return attempt()
-            except FileNotFoundError:
-                raise
-            except NotADirectoryError as e:  # a file stands where a folder above was meant
-                raise FileNotFoundError(*e.args) from e
-            except self._errors as e:
-                if self.is_local or is_final(e) or pause is None:
-                    raise remedy(self.url, e) from e
-                time.sleep(pause)
-        raise AssertionError("unreachable")
+        try:
+            return attempt() if self.is_local else retried(attempt, self._errors)
+        except FileNotFoundError:
+            raise
+        except NotADirectoryError as e:  # a file stands where a folder above was meant
+            raise FileNotFoundError(*e.args) from e
+        except self._errors as e:
+            raise remedy(self.url, e) from e
 
 
-def _pauses() -> Iterator[float | None]:
-    """Seconds to wait after each failed attempt, growing, with jitter; None after the last."""
-    for i in range(_ATTEMPTS - 1):
-        yield _FIRST_PAUSE_SECONDS * 2**i * (0.5 + random.random())
-    yield None
+def _mark(info: Mapping[str, Any]) -> str | None:
+    """Object stores give a tag of the bytes; on disks a file that is replaced has another inode or time."""
+    if tag := info.get("ETag") or info.get("etag"):
+        return str(tag)
+    return f"{info['ino']}-{info['mtime']}-{info['size']}" if "ino" in info else None

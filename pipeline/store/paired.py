@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipeline.store.shard_store import ShardStore
+from pipeline.store.shard_store import ShardStore, Stamp
 from schemas.shard import Shard, ShardKey, ShardResult
 
 
@@ -28,10 +28,10 @@ class PairedStore(ShardStore):
     def __reduce__(self) -> tuple[Any, ...]:
         return (PairedStore, (ShardStore(self.files, self.document), self._second, self._generations))
 
-    def commit(self, shard: Shard, result: ShardResult) -> bool:
+    def commit(self, shard: Shard, result: ShardResult, stamp: Stamp | None = None) -> bool:
         if result.beside is not None:
             self._commit_beside(shard, result)
-        return super().commit(shard, replace(result, beside=None))
+        return super().commit(shard, replace(result, beside=None), stamp)
 
     def _commit_beside(self, shard: Shard, result: ShardResult) -> None:
         generation = self._generations.get(shard.key.generation)

@@ -18,7 +18,7 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -48,8 +48,21 @@ TOMBSTONES_FOLDER = "tombstones"
 _READERS = 8
 
 
+@dataclass(frozen=True)
+class Stamp:
+    """Who wrote a data file, and when the first attempt was made."""
+
+    writer: str
+    at: str
+
+    @classmethod
+    def of_now(cls) -> Stamp:
+        return cls(uuid.uuid4().hex, now())
+
+
 class ShardStore:
-    """A store on disk or on an object store. All it keeps in memory are copies of files that never change."""
+    """A store on disk or on an object store. What it keeps in memory are copies of files that never change, and footers
+    of data files, which are read again where a listing shows another version."""
 
     def __init__(self, files: StoreFiles, document: StoreDocument) -> None:
         self.files, self.document = files, document
@@ -57,6 +70,7 @@ class ShardStore:
         self._seen: int | None = None  # generations at the last listing
         self._tombstones: dict[str, frozenset[str]] = {}
         self._amendments: tuple[int, Amendments] = (1, Amendments())
+        self._footers: dict[ShardKey, tuple[str, ShardFooter]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (ShardStore, (self.files, self.document))
@@ -171,10 +185,13 @@ class ShardStore:
     def is_committed(self, key: ShardKey) -> bool:
         return self.files.exists(data_name(key))
 
-    def shard(self, key: ShardKey) -> Shard:
-        """The videos of a shard at the URIs that are in force, without those that no longer count."""
+    def shard(self, key: ShardKey, in_force: InForce | None = None) -> Shard:
+        """The videos of a shard at the URIs that are in force, without those that no longer count.
+
+        ``in_force`` is what counts, where the caller knows; else it is looked up, which takes two listings.
+        """
         planned = self.plan(key.generation).shard(key).videos
-        in_force = self.in_force()
+        in_force = self.in_force() if in_force is None else in_force
         gone = in_force.gone(key.generation, {v.video_id for v in planned})
         return Shard(
             key, tuple(_as_amended(v, in_force.amendments) for v in planned if v.video_id not in gone)
@@ -209,8 +226,11 @@ class ShardStore:
 
     # ---------------------------------------------------------------- commit and footers
 
-    def commit(self, shard: Shard, result: ShardResult) -> bool:
+    def commit(self, shard: Shard, result: ShardResult, stamp: Stamp | None = None) -> bool:
         """Write a shard's rows, whole and once. False where another writer was first (its file stands).
+
+        A ``stamp`` that is given again makes the same file, so that a writer whose first attempt was stored, and the
+        answer to it lost, finds its own.
 
         Raises
         ------
@@ -227,6 +247,7 @@ class ShardStore:
         clips = plan.clips(key.number)
         removed, reopened = self.in_force().split(key.generation, clips)
         gone = removed | reopened
+        stamp = stamp or Stamp.of_now()
         table = without_ids(result.table, self.kind.id_column, gone)
         failures = tuple(
             replace(f, message=scrubbed(f.message)) for f in result.failures if f.video_id not in gone
@@ -244,8 +265,8 @@ class ShardStore:
             failures=failures,
             seconds={k: round(v, 4) for k, v in result.seconds.items()},
             versions=library_versions(),
-            written_at=now(),
-            writer=uuid.uuid4().hex,
+            written_at=stamp.at,
+            writer=stamp.writer,
         )
         table = table.sort_by([(c, "ascending") for c in self.kind.sort_columns])
         return self.files.put_new(data_name(key), encode_shard(table, footer))
@@ -257,9 +278,20 @@ class ShardStore:
         return read_data(self.files, key, columns, checksums=checksums)
 
     def footers(self) -> Iterator[ShardFooter]:
-        """Footers of all data files, in key order."""
+        """Footers of all data files, in key order. A file that is as it was when this handle read it last is not read
+        again."""
+        marks = {key: mark for name, mark in self.files.marks(DATA_FOLDER).items() if (key := key_of(name))}
         with ThreadPoolExecutor(_READERS) as pool:
-            yield from pool.map(lambda key: read_footer(self.files, key), sorted(self.committed()))
+            yield from pool.map(lambda key: self._footer(key, marks[key]), sorted(marks))
+
+    def _footer(self, key: ShardKey, mark: str | None) -> ShardFooter:
+        known = self._footers.get(key)
+        if known is not None and known[0] == mark:
+            return known[1]
+        footer = read_footer(self.files, key)
+        if mark is not None:
+            self._footers[key] = (mark, footer)
+        return footer
 
 
 def _as_amended(video: Video, amended: Amendments) -> Video:

@@ -155,9 +155,10 @@ def local_path(uri: str) -> str | None:
 
 
 @contextmanager
-def open_media(uri: str, *, block_bytes: int = READ_BLOCK) -> Iterator[Media]:
+def open_media(uri: str, *, block_bytes: int | None = None) -> Iterator[Media]:
     """Open ``uri`` and pick its video stream: FFmpeg's best one, cover pictures aside.
 
+    From an object store ``block_bytes`` are fetched at a time, `READ_BLOCK` where not given.
     All other streams are discarded while reading, and decoding is set to one thread.
 
     Raises
@@ -173,7 +174,7 @@ def open_media(uri: str, *, block_bytes: int = READ_BLOCK) -> Iterator[Media]:
             if path is not None:
                 num_bytes = os.stat(path).st_size
             else:
-                file = _open_ranged(uri, block_bytes)
+                file = _open_ranged(uri, block_bytes or READ_BLOCK)
                 num_bytes = file.seek(0, io.SEEK_END)
                 file.seek(0)
             if num_bytes == 0:

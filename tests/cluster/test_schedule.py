@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.schedule import Action, Assign, Commit, Recall, Schedule
+from cluster.schedule import Action, Assign, Commit, Drop, Recall, Schedule
 from pipeline.admission import Admission
 from pipeline.breaker import BreakerSettings
 from schemas.errors import CircuitOpenError
@@ -230,6 +230,72 @@ def test_a_recall_that_came_too_late_is_made_elsewhere() -> None:
     assert s.computed(0, A, 1, []) == [Commit(0, A), Recall(1, D)]  # worker 0 goes on with B
 
 
+def test_who_is_to_leave_ends_what_it_has_begun_and_gets_nothing_more() -> None:
+    s = schedule(A, B, C)
+    s.joined(0)
+    assert s.retire(0) == [Recall(0, B)]
+    assert s.computed(0, A, 1, []) == [Commit(0, A)]
+    assert s.holds(0) and s.skipped(0, B, recalled=True) == []
+    s.committed(0, A)
+    assert not s.holds(0) and s.num_waiting == 2
+    assert s.joined(1) == [Assign(1, B), Assign(1, C)]
+    assert s.retire(7) == []  # it has not joined
+
+
+def test_what_a_worker_is_slow_with_an_idle_one_computes_too() -> None:
+    s = schedule(A, B)
+    s.joined(0)
+    assert s.copy(0) == []  # nobody is idle
+    s = schedule(A)
+    s.joined(0)
+    s.joined(1)
+    assert s.copy(0) == [Assign(1, A)] and s.is_copied(A)
+    assert s.joined(2) == [] and s.copy(0) == s.copy(1) == []  # once is enough
+    assert s.computed(1, A, 1, []) == [Commit(1, A)]
+    assert s.leases(0) == () and s.is_busy(0) and not s.done
+    assert s.committed(1, A) == [] and s.done  # nobody waits for worker 0
+    assert s.computed(0, A, 1, []) == [Drop(0, A)] and not s.is_busy(0)
+
+
+def test_who_works_in_vain_is_given_nothing_until_that_has_ended() -> None:
+    s = schedule(A)
+    s.joined(0)
+    s.joined(1)
+    s.copy(0)
+    s.computed(1, A, 1, [])
+    assert s.lost(1, "its node is gone", blame=False) == []  # worker 0 is not idle
+    assert s.num_waiting == 1
+    assert s.raised(0, A, "KeyError: 1") == [Assign(0, A)] and not s.failed
+
+
+def test_a_copy_is_as_good_when_the_slow_worker_dies_or_raises() -> None:
+    s = schedule(A, max_attempts=1)
+    s.joined(0)
+    s.joined(1)
+    s.copy(0)
+    assert s.lost(0, "signal 11") == [] and not s.failed
+    assert s.raised(1, A, "KeyError: 1") == [] and s.failed == {A: "KeyError: 1"}
+    s = schedule(A)
+    s.joined(0)
+    s.joined(1)
+    s.copy(0)
+    s.raised(0, A, "KeyError: 1")
+    assert not s.failed and s.computed(1, A, 1, []) == [Commit(1, A)]
+    assert s.lost(1, "signal 11", blame=False) == [Assign(0, A)]  # its result went with it
+
+
+def test_a_suspect_is_not_copied_and_neither_is_what_could_be_taken_over() -> None:
+    s = schedule(A)
+    s.joined(0)
+    s.lost(0, "signal 11")
+    s.joined(1)
+    s.joined(2)
+    assert s.leases(1) == (A,) and s.copy(1) == []
+    s = schedule(A, B)
+    s.joined(0)
+    assert s.joined(1) == [Recall(0, B)] and s.copy(0) == []
+
+
 def test_time_is_up() -> None:
     s = schedule(A, B, C)
     s.joined(0)
@@ -264,6 +330,8 @@ class Place:
     recalled: set[ShardKey] = field(default_factory=set)
     results: list[ShardKey] = field(default_factory=list)
     to_commit: list[ShardKey] = field(default_factory=list)
+    leaves: bool = False
+    in_vain: bool = False  # what it has begun was computed by another
 
 
 class World:
@@ -288,8 +356,13 @@ class World:
         self.killed: Counter[ShardKey] = Counter()
         self.committed: set[ShardKey] = set()
         self.raised: set[ShardKey] = set()
+        self.copied: set[ShardKey] = set()
+        self.may_copy = True
 
     # what is so
+
+    def holders(self, key: ShardKey) -> list[int]:
+        return [n for n, w in self.workers.items() if key in [*w.queue, *w.results]]
 
     def given_up(self) -> set[ShardKey]:
         return self.raised | {k for k, n in self.deaths.items() if n >= self.max_attempts}
@@ -307,7 +380,9 @@ class World:
             worker = self.workers[action.worker]
             if isinstance(action, Assign):
                 assert not self.stopped, "nothing is begun after the end"
-                assert action.key in self.waiting(), "it is leased, computed or ended already"
+                assert not worker.leaves, "who leaves is given nothing more"
+                if action.key not in self.waiting():
+                    self.check_copy(action)
                 assert len(worker.queue) < self.depth
                 assert not any(self.deaths[k] for k in worker.queue), "a suspect shares its worker"
                 if self.deaths[action.key]:
@@ -317,13 +392,25 @@ class World:
             elif isinstance(action, Commit):
                 assert action.key in worker.results and action.key not in worker.to_commit
                 worker.to_commit.append(action.key)
+            elif isinstance(action, Drop):
+                assert action.key not in [*worker.queue, *worker.results], "its result is wanted"
             else:
                 assert action.key in worker.queue
                 worker.mail.append(action.key)
         self.check()
         if any(isinstance(action, Recall) for action in actions) and not self.stopped:
-            idle, behind = self.idle(), self.recalled_of_not_begun()
-            assert sum(behind) <= idle, "more is recalled than there is anyone to do"
+            behind = self.recalled_of_not_begun(of_all=False)
+            leave = sum(
+                not w.queue and w.leaves for w in self.workers.values()
+            )  # after it was recalled for them
+            assert sum(behind) <= self.idle() + leave, "more is recalled than there is anyone to do"
+
+    def check_copy(self, action: Assign) -> None:
+        (slow,) = self.holders(action.key)
+        assert self.workers[slow].begun == action.key == self.workers[slow].queue[0], "it is not under way"
+        assert action.key not in self.copied and not self.deaths[action.key]
+        assert not self.workers[action.worker].queue and not self.waiting(), "there is other work"
+        self.copied.add(action.key)
 
     def check(self) -> None:
         for number, worker in self.workers.items():
@@ -337,27 +424,34 @@ class World:
     def check_sharing(self, left: set[ShardKey]) -> None:
         """No worker is idle while another has something that was not begun, unless it is on the way."""
         idle, behind = self.idle(), self.recalled_of_not_begun()
-        if not self.stopped and self.workers:
+        if not self.stopped:
             assert not (idle and left), "a worker is idle while shards wait"
         assert sum(behind) >= min(idle, len(behind))
 
-    def idle(self) -> int:
-        return sum(not w.queue for w in self.workers.values())
+    def staying(self) -> int:
+        return sum(not w.leaves for w in self.workers.values())
 
-    def recalled_of_not_begun(self) -> list[bool]:
-        """For each lease behind another, whether it is on its way back."""
-        asked = {n: {*w.mail, *w.recalled} for n, w in self.workers.items()}
-        return [k in asked[n] for n, w in self.workers.items() for k in w.queue[1:]]
+    def idle(self) -> int:
+        return sum(not (w.queue or w.leaves or w.in_vain) for w in self.workers.values())
+
+    def recalled_of_not_begun(self, *, of_all: bool = True) -> list[bool]:
+        """For each lease behind another, whether it is on its way back; ``of_all``: of those who leave too."""
+        asked = {n: {*w.mail, *w.recalled} for n, w in self.workers.items() if of_all or not w.leaves}
+        return [k in asked[n] for n in asked for k in self.not_begun(self.workers[n])]
+
+    def not_begun(self, worker: Place) -> list[ShardKey]:
+        return worker.queue[0 if worker.in_vain else 1 :]
 
     # what happens
 
     def choices(self) -> list[tuple[str, int]]:
         """Everything that may happen next, but for accidents."""
-        found = [("join", 0)] if self.schedule.num_waiting and len(self.workers) < self.most else []
+        found = [("join", 0)] if self.schedule.num_waiting and self.staying() < self.most else []
         for number, w in self.workers.items():
-            found += [("work", number)] if w.queue else []
+            found += [("work", number)] if w.queue or w.begun else []
             found += [("commit", number)] if w.to_commit else []
             found += [("mail", number)] if w.mail else []
+            found += [("gone", number)] if w.leaves and not self.schedule.holds(number) else []
         return found
 
     def step(self) -> None:
@@ -369,10 +463,15 @@ class World:
             self.stopped = True
             self.apply(self.schedule.stop())
             return
-        if (
-            self.rng.random() < 0.05 and len(self.workers) < self.most
-        ):  # one that came late finds little to do
+        if self.rng.random() < 0.05 and self.staying() < self.most:  # one that came late finds little to do
             self.join()
+            return
+        if self.rng.random() < 0.03 and self.workers:
+            self.retire(self.rng.choice(list(self.workers)))
+            return
+        slow = [n for n, w in self.workers.items() if w.begun and not w.in_vain]
+        if self.may_copy and slow and self.rng.random() < 0.2:
+            self.apply(self.schedule.copy(self.rng.choice(slow)))
             return
         choices = self.choices()
         assert choices, "nothing can happen and the run has not ended"
@@ -383,6 +482,8 @@ class World:
             self.work(number)
         elif what == "commit":
             self.commit(number)
+        elif what == "gone":
+            self.lose(number, blame=False)
         else:
             self.deliver(number)
 
@@ -391,16 +492,33 @@ class World:
         self.joined += 1
         self.apply(self.schedule.joined(self.joined - 1))
 
+    def retire(self, number: int) -> None:
+        worker = self.workers[number]
+        worker.leaves = True
+        self.apply(self.schedule.retire(number))
+        back = {*worker.mail, *worker.recalled}
+        assert all(k in back for k in self.not_begun(worker)), (
+            "what a worker that leaves has not begun is asked back"
+        )
+
     def lose(self, number: int, *, blame: bool) -> None:
         worker = self.workers.pop(number)
         suspect = next(iter([*worker.queue, *worker.results]), None) if blame else None
-        if suspect is not None:
+        if suspect is not None and not self.holders(suspect):
             self.deaths[suspect] += 1
         self.apply(self.schedule.lost(number, "an accident", blame=blame))
 
     def work(self, number: int) -> None:
         """The worker goes half a step on with the first of its shards."""
         worker = self.workers[number]
+        if worker.in_vain:
+            first, worker.begun, worker.in_vain = worker.begun, None, False
+            answer = self.schedule.raised if self.rng.random() < 0.3 else None
+            if answer is not None:
+                self.apply(answer(number, first, "KeyError: 1"))
+            else:
+                self.apply(self.schedule.computed(number, first, 1, []))
+            return
         first = worker.queue[0]
         if worker.begun is None:
             if first not in worker.recalled:
@@ -418,13 +536,18 @@ class World:
         worker.queue.pop(0)
         worker.mail = [k for k in worker.mail if k != first]
         if first in self.broken:
-            self.raised.add(first)
+            if not self.holders(first):
+                self.raised.add(first)
             self.apply(self.schedule.raised(number, first, "KeyError: 1"))
-        elif self.rng.random() < 0.05:
+        elif self.rng.random() < 0.05 and first not in self.copied:
             self.committed.add(first)
             self.apply(self.schedule.skipped(number, first, recalled=False))
         else:
             worker.results.append(first)
+            for other in self.workers.values():
+                if first in other.queue:
+                    other.queue.remove(first)
+                    other.in_vain = True
             failures = [AWAY] * (first in self.away)
             self.apply(self.schedule.computed(number, first, 1, failures))
 
@@ -471,7 +594,7 @@ def test_every_shard_ends_once_whatever_happens(seed: int) -> None:
 @given(seed=st.integers(0, 2**32))
 def test_a_killer_costs_so_many_workers_and_the_others_nothing(seed: int) -> None:
     world = World(random.Random(seed))
-    world.accidents, world.stopped, world.broken = 0, False, set()
+    world.accidents, world.stopped, world.broken, world.may_copy = 0, False, set(), False
     for _ in range(2000):
         if world.schedule.done or world.stopped:
             break

@@ -132,3 +132,52 @@ def test_a_student_from_s3_on_s3(remote: str, s3_bucket: str, tmp_path: Path) ->
     assert [fs.cat(f"{root}/{made.url.rpartition('/')[2]}/{n}") for n in names] == [
         (Path(here.url) / n).read_bytes() for n in names
     ]
+
+
+def test_where_few_clips_are_wanted_few_bytes_are_fetched(
+    s3_server: str, s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clip of half a second in every ten: what lies between is not read."""
+    from pipeline.video.pyav import PyAVDecoder
+    from schemas.clip import ClipSpec, clip_spans
+    from schemas.targets import DecodeSpec, ViewSpec
+    from tests.failing_proxy import failing
+    from tests.s3_server import forget_clients
+
+    film = _noise(tmp_path / "film.mp4", seconds=60)
+    size = film.stat().st_size
+    block = size // 100
+    with failing(s3_server, 0.0) as (url, proxy):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        forget_clients()
+        fs, root = fsspec.core.url_to_fs(s3_bucket)
+        fs.put(str(film), f"{root}/film.mp4")
+        monkeypatch.setattr("pipeline.video.source.READ_BLOCK", block)
+        view, decode = ViewSpec(width=64, height=48), DecodeSpec()
+        spec = ClipSpec(num_frames=4, seconds=0.5, stride_seconds=10.0)
+        spans = clip_spans(0, 60_000_000, spec)
+        before = proxy.sent
+        there = list(PyAVDecoder().decode(f"{s3_bucket}/film.mp4", spans, view, decode))
+        fetched = proxy.sent - before
+    here = list(PyAVDecoder(seek=False).decode(str(film), spans, view, decode))
+    assert len(there) == len(here) == len(spans) > 5
+    assert all((a.frames_VTHWC == b.frames_VTHWC).all() for a, b in zip(there, here, strict=True))
+    assert fetched < size / 2, f"{fetched} of {size} bytes"
+
+
+def _noise(path: Path, seconds: int) -> Path:
+    """A film that no codec makes small."""
+    import av
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream(
+            "libx264", rate=10, options={"g": "10", "preset": "ultrafast", "qp": "10"}
+        )
+        stream.width, stream.height, stream.pix_fmt = 192, 144, "yuv420p"
+        for _ in range(10 * seconds):
+            frame = av.VideoFrame.from_ndarray(rng.integers(0, 256, (144, 192, 3), np.uint8), "rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

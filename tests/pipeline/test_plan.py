@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -49,7 +50,8 @@ def test_shards_grow_smaller_towards_the_end_and_are_the_same_in_any_batches(
     np.testing.assert_array_equal(np.concatenate(parts), shards)
     held = np.bincount(shards, weights=np.maximum(clips, 1))
     left = total - np.concatenate([[0], np.cumsum(held)[:-1]])
-    allowed = np.minimum(limit, np.maximum(4, np.ceil(left / 8)))
+    workers = min(max(8, total // limit // 8), 1024)
+    allowed = np.minimum(limit, np.maximum(max(4, limit // 64), np.ceil(left / workers)))
     assert (held <= np.maximum(allowed, clips.max())).all()
     first = np.flatnonzero(np.diff(shards)) + 1
     assert (held[:-1] + np.maximum(clips[first], 1) > allowed[:-1]).all()
@@ -57,12 +59,13 @@ def test_shards_grow_smaller_towards_the_end_and_are_the_same_in_any_batches(
 
 @settings(deadline=None)
 @given(st.integers(0, 10**9), st.integers(1, 512))
-def test_an_automatic_shard_is_within_bounds_and_makes_some_64(total: int, batch: int) -> None:
+def test_an_automatic_shard_is_within_bounds_and_makes_as_many_as_suit(total: int, batch: int) -> None:
     size = auto_shard_clips(total, batch)
     assert 16 <= size <= 4096
     assert size >= min(2 * batch, total // 8)
-    if 64 * 2 * max(batch, 8) <= total <= 64 * 4096:
-        assert 60 <= -(-total // size) <= 64
+    aim = max(64, math.isqrt(total) // 2)
+    if aim * 2 * max(batch, 8) <= total <= aim * 4096:
+        assert 0.93 * aim <= -(-total // size) <= aim
 
 
 STRATA = st.lists(st.integers(0, 4), min_size=1, max_size=200)

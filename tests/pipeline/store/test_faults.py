@@ -10,7 +10,6 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 from s3fs.errors import translate_boto_error
 
 from pipeline.faults import is_taken
-from pipeline.store import files as files_module
 from pipeline.store.data_files import data_name, read_data, read_footer, read_group, read_groups
 from pipeline.store.files import StoreFiles
 from schemas.errors import CorruptStoreError, RetryableError, SettingsError
@@ -20,7 +19,7 @@ from tests.pipeline.store.stores import finish, new_store
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files_module, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("pipeline.retry._FIRST_PAUSE_SECONDS", 0.001)
 
 
 def client_error(code: str, status: int, message: str = "…") -> OSError:
