@@ -48,19 +48,15 @@ class Bill:
         return asdict(self)
 
     def to_text(self) -> str:
+        decode = f"{_hours(self.decode_core_hours)} of a core to decode"
         if self.decode_cores_a_gpu is not None:
-            lines = [
-                f"{self.decode_core_hours:.1f} hours of a core to decode and {self.teacher_gpu_hours:.1f} of a GPU: "
-                f"{self.decode_cores_a_gpu:.1f} cores that decode keep one GPU busy"
-            ]
+            ratio = f"{self.decode_cores_a_gpu:.1f} cores that decode keep one GPU busy"
+            lines = [f"{decode} and {_hours(self.teacher_gpu_hours)} of a GPU: {ratio}"]
         else:
-            lines = [
-                f"{self.decode_core_hours:.1f} hours of a core to decode and "
-                f"{self.teacher_core_hours:.1f} for the teacher"
-            ]
+            lines = [f"{decode} and {_hours(self.teacher_core_hours)} for the teacher"]
         for f in self.fleets:
             gpus = f"{f.gpus} GPU{'s' * (f.gpus > 1)} and " if f.gpus else ""
-            lines.append(f"  {gpus}{f.cores} cores: {duration(f.hours * 3600)}")
+            lines.append(f"  {gpus}{f.cores} core{'s' * (f.cores > 1)}: {_hours(f.hours)}")
         lines.append(f"{size(self.read_bytes)} to read, {size(self.stored_bytes)} to store")
         money = [
             f"{value:.2f} for {what}"
@@ -102,13 +98,17 @@ def bill(
         stored_bytes=stored_bytes,
         fleets=fleets,
         cores_money=_times(prices.core_hour, cores),
-        gpus_money=_times(prices.gpu_hour, teacher if on_gpu else 0.0),
+        gpus_money=_times(prices.gpu_hour, teacher) if on_gpu else None,
         storage_money_a_month=_times(prices.gb_month, stored_bytes / _GB),
     )
 
 
 def _with_gpus(gpus: int, cores: int, decode: float, teacher: float) -> Fleet:
     return Fleet(gpus, cores, max(teacher / gpus, decode / cores))
+
+
+def _hours(hours: float) -> str:
+    return duration(hours * 3600)
 
 
 def _times(price: float | None, amount: float) -> float | None:

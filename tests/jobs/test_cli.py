@@ -164,6 +164,16 @@ def test_dry_run_estimates_and_writes_nothing(
     assert float(guess["seconds"]) > 0  # type: ignore[arg-type]
 
 
+def test_a_plan_says_what_a_run_would_take(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prices = ["--prices.core-hour", "3600", "--prices.gpu-hour", "5"]
+    code, body = call(capsys, "plan", str(archive), *TINY_FLAGS, *prices, "--json")
+    bill = body["bill"]
+    assert code == 0 and body["videos"] == 4 and bill["clips"] == body["clips"] > 4
+    seconds = body["clips"] * (body["decode_ms_a_clip"] + body["teacher_ms_a_clip"]) / 1e3
+    assert bill["cores_money"] == pytest.approx(seconds) and bill["gpus_money"] is None
+    assert bill["fleets"][0]["hours"] == pytest.approx(seconds / 3600)
+
+
 def test_out_of_time_is_exit_3(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["teach", str(archive), "-o", str(tmp_path / "out"), *TINY_FLAGS, *FAST, "--shard-clips", "2"]
     code, body = call(capsys, *argv, "--max-hours", "1e-9")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,7 +18,7 @@ from jobs.cli import run
 from jobs.distill import distil
 from jobs.label import LabelOptions, label
 from jobs.teach import TeachOptions, teach
-from pipeline.runner import Runner
+from pipeline.runner import Progress, Runner
 from pipeline.store.read import failures, read
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import verify
@@ -137,3 +138,28 @@ def test_credentials_that_expired_are_said_at_once(
     said = capfd.readouterr().err
     assert "credentials" in said and "Traceback" not in said
     assert through.asked - before < 10
+
+
+@pytest.mark.slow
+def test_a_store_that_is_away_for_some_seconds_ends_no_run(
+    s3_bucket: str, through: FailingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits wait with their workers; what was stored, and the answer lost, is known for ours."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("TINY_TEACHER_SLEEP", "0.3")
+    source = make_manifest(_folder(tmp_path))
+    away: list[threading.Timer] = []
+
+    def go_away(p: Progress) -> None:
+        if p.shards_done and not away:
+            through.refuses = ("SlowDown", 503)
+            away.append(threading.Timer(15, lambda: setattr(through, "refuses", None)))
+            away[0].start()
+
+    with RayRunner(RayOptions(ray="local", workers="2")) as runner:
+        spec = tiny_spec()
+        options = TeachOptions(batch_size=4, shard_clips=6, num_threads=1)
+        report = teach(str(source), f"{s3_bucket}/out", spec, options, runner=runner, on_progress=go_away)
+    assert away and report.complete and not report.summary.lost_races and not report.summary.failed_shards
+    assert report.summary.rows == report.counts.rows == report.counts.planned
+    assert verify(report.store).clean
