@@ -28,7 +28,14 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import App
 from cyclopts.config import Dict
 
-from schemas.errors import EXIT_INTERRUPTED, EXIT_SETTINGS, EXIT_UNEXPECTED, LocumError, SettingsError
+from schemas.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_SETTINGS,
+    EXIT_TERMINATED,
+    EXIT_UNEXPECTED,
+    LocumError,
+    SettingsError,
+)
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError
@@ -38,6 +45,10 @@ COMMANDS = {
     "demo": ("jobs.commands.demo:demo", "Render a small archive, run the main job over it, show the result."),
     "index": ("jobs.commands.teach:index", "Find, name and probe videos."),
     "teach": ("jobs.commands.teach:teach", "Cache a teacher's logits and uncertainties for every clip."),
+    "plan": (
+        "jobs.commands.plan:plan",
+        "Say what `teach` would take of machines, hours, bytes and money.",
+    ),
     "frames": ("jobs.commands.students:frames", "Keep a small view of every clip, for training."),
     "distill": ("jobs.commands.students:distill", "Train a student from cached targets and kept frames."),
     "calibrate": (
@@ -57,8 +68,9 @@ COMMANDS = {
     "verify": ("jobs.commands.stores:verify", "Prove a store: no gap, no duplicate, no stranger."),
     "prune": ("jobs.commands.stores:prune", "Remove videos for good, and sweep what interrupted runs left."),
     "derive": ("jobs.commands.stores:derive", "Recompute the uncertainty columns from the cached logits."),
+    "submit": ("jobs.commands.submit:submit", "Run a command on a Ray cluster, and follow it."),
+    "jobs": ("jobs.commands.submitted:jobs", "List, look at, follow or stop submitted commands."),
 }
-EXIT_TERMINATED = 143
 _FREE_MAPPINGS = ("kwargs", "label_map", "mirror", "split_map", "student_kwargs")
 
 
@@ -72,6 +84,10 @@ def run(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         check_packages()
+        if any(name.startswith("LOCUM_LOG") for name in os.environ):
+            from pipeline.logs import configure
+
+            configure()
         return build_app(read_config(argv))(argv, exit_on_error=False) or 0
     except SystemExit as e:
         return e.code if isinstance(e.code, int) else EXIT_UNEXPECTED
@@ -96,7 +112,7 @@ def build_app(config: dict[str, Any] | None = None) -> App:
     """The cyclopts application; ``config`` holds a command's settings by the names of its flags."""
     app = App(
         name="locum",
-        version=_release,
+        version=release,
         help_format="plaintext",
         help="Run an action-recognition teacher over a video archive once; cache what it says; label the rest cheaply.",
         config=[Dict(config, source="--config")] if config else [],
@@ -109,6 +125,19 @@ def build_app(config: dict[str, Any] | None = None) -> App:
     return app
 
 
+def config_path(argv: Sequence[str]) -> str | None:
+    """What ``--config`` names on a command line; None where it is not given."""
+    path = None
+    for i, word in enumerate(argv):
+        if word == "--":
+            break
+        if word == "--config" and i + 1 < len(argv):
+            path = argv[i + 1]
+        elif word.startswith("--config="):
+            path = word.removeprefix("--config=")
+    return path
+
+
 def read_config(argv: Sequence[str]) -> dict[str, Any] | None:
     """Settings of the file named by ``--config``, under the command's name; None where there is none.
 
@@ -117,12 +146,7 @@ def read_config(argv: Sequence[str]) -> dict[str, Any] | None:
     SettingsError
         If the file cannot be read or is not a mapping.
     """
-    path = None
-    for i, word in enumerate(argv):
-        if word == "--config" and i + 1 < len(argv):
-            path = argv[i + 1]
-        elif word.startswith("--config="):
-            path = word.removeprefix("--config=")
+    path = config_path(argv)
     if path is None or not argv or argv[0] not in COMMANDS:
         return None
     import fsspec
@@ -163,7 +187,7 @@ def check_packages() -> None:
 
 def _as_panel(error: CycloptsError) -> Panel:
     """As cyclopts shows it, but for settings that pydantic refuses: those by their flags, one a line."""
-    from cyclopts import CycloptsPanel
+    from cyclopts import CycloptsPanel, UnknownOptionError
     from cyclopts import ValidationError as Refused
     from pydantic import ValidationError
 
@@ -172,6 +196,8 @@ def _as_panel(error: CycloptsError) -> Panel:
     text: Any = error
     if isinstance(error, Refused) and error.argument and isinstance(error.__cause__, ValidationError):
         text = "\n".join(refused(e, error.argument.name) for e in error.__cause__.errors())
+    elif isinstance(error, UnknownOptionError) and tuple(error.command_chain or ()) == ("submit",):
+        text = f"{error} The command and its flags come after --: locum submit [flags] -- teach ..."
     return CycloptsPanel(text)
 
 
@@ -187,7 +213,8 @@ def _free_mappings_as_json(body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _release() -> str:
+def release() -> str:
+    """Locum's version."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -2,23 +2,31 @@
 
 moto keeps objects in memory, honours If-None-Match and does not check signatures. Import the fixtures into a
 conftest: ``from tests.s3_server import s3_bucket, s3_server``.
+
+``LOCUM_TEST_S3=http://KEY:SECRET@HOST:PORT`` has all these tests use that server, and leaves their
+buckets there.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import uuid
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
+
+OTHER_SERVER = "LOCUM_TEST_S3"
 
 
 def environment(endpoint: str) -> dict[str, str]:
     """Variables that make every client of a process speak to ``endpoint``."""
+    given = urlsplit(os.environ.get(OTHER_SERVER, ""))
     return {
         "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_ACCESS_KEY_ID": given.username or "testing",
+        "AWS_SECRET_ACCESS_KEY": given.password or "testing",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
@@ -40,6 +48,10 @@ def forget_clients() -> None:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """URL of the server."""
+    if given := os.environ.get(OTHER_SERVER):
+        place = urlsplit(given)
+        yield f"{place.scheme}://{place.hostname}:{place.port}"
+        return
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)

@@ -131,6 +131,35 @@ def test_readme_python_and_teach_run(scratch: Path) -> None:
     assert "0 new videos, 0 rows" in done.stdout  # the Python block taught them already, under the same spec
 
 
+@pytest.mark.slow
+def test_submitting_runs(scratch: Path, tmp_path: Path) -> None:
+    """Line by line, on a cluster of this machine, where folders stand for buckets."""
+    from tests.ray_head import ray_head
+
+    (script,) = [b for b in blocks("docs/running.md", "sh") if "locum submit" in b]
+    along = tmp_path / "my-teacher"
+    along.mkdir()
+    (along / "teacher.py").write_text("from pipeline.models.small3d import build as build\n")
+    settings = (ROOT / "examples/demo-teacher.yaml").read_text().replace("weights: ", f"weights: {ROOT}/")
+    (along / "locum.yaml").write_text(settings.replace("pipeline.models.small3d", "teacher.py"))
+    with ray_head() as head:
+        script = script.replace("http://head:8265", head.url).replace("s3://archive/out", f"{tmp_path}/out")
+        script = script.replace("s3://archive/videos", f"{scratch}/archive/manifest.csv")
+        export, submit, *others, last = script.splitlines()
+        for line in (submit, *others, re.sub("targets-[0-9a-f]+", "targets-*", last)):
+            done = subprocess.run(
+                ["bash", "-ec", f"{export}\n{line}"],
+                cwd=tmp_path,
+                env=head.environment,
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "locum-teach-" in done.stdout + done.stderr or line.startswith("locum submit --detach")
+    (store,) = (tmp_path / "out").glob("targets-*")
+    assert list((store / "data").iterdir())
+
+
 def test_every_command_and_exit_code_is_documented() -> None:
     from jobs.cli import COMMANDS
 

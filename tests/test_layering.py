@@ -213,9 +213,11 @@ def test_no_module_imports_itself_in_a_circle() -> None:
             "decord torchcodec torch ray",
         ),
         ("import jobs.index", "torch ray"),
+        ("import cluster.follow, jobs.submit, jobs.commands.submitted", "torch ray av"),
         ("import jobs.cli, jobs.commands.flags", "torch ray av fsspec pipeline"),
         ("from jobs.cli import run; run(['--help'])", "torch ray av pyarrow numpy fsspec pipeline"),
         ("from jobs.cli import run; run(['teach', '--help'])", "torch ray av pipeline"),
+        ("from jobs.cli import run; run(['submit', '--help'])", "torch ray av pipeline"),
     ],
 )
 def test_what_a_fresh_interpreter_loads(code: str, without: str) -> None:
