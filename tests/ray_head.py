@@ -25,6 +25,7 @@ import psutil
 from tests.cluster.conftest import MARK, marked
 
 ROOT = Path(__file__).resolve().parents[1]
+_START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
 _START_SECONDS = 120
 _END_SECONDS = 20
 _PORTS = (
@@ -39,10 +40,25 @@ _PORTS = (
 
 @dataclass(frozen=True)
 class Head:
-    """``url`` is the dashboard's, ``environment`` that of a shell in which its command lines run."""
+    """``url`` is the dashboard's, ``address`` what nodes join, ``environment`` that of a shell in which its command
+    lines run; ``marked`` has the mark by which its processes are found, too."""
 
     url: str
     environment: dict[str, str]
+    address: str
+    marked: dict[str, str]
+
+    def join(self, num_cpus: int) -> psutil.Popen:
+        """A node of its own on this machine; kill it with its children."""
+        command = [*_START, f"--address={self.address}", f"--num-cpus={num_cpus}"]
+        command += [
+            f"--object-store-memory={200 << 20}",
+            "--disable-usage-stats",
+            "--node-ip-address=127.0.0.1",
+        ]
+        names = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")
+        command += [f"--{n}={p}" for n, p in zip(names, free_ports(len(names)), strict=True)]
+        return psutil.Popen(command, env=self.marked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @contextmanager
@@ -59,20 +75,19 @@ def ray_head(*, num_cpus: int = 2) -> Iterator[Head]:
         "OMP_NUM_THREADS": "1",
     }
     ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    command = [*_START, "--head"]
     command += ["--node-ip-address=127.0.0.1", "--include-dashboard=true", f"--temp-dir={folder}"]
     command += [f"--num-cpus={num_cpus}", f"--object-store-memory={300 << 20}", "--disable-usage-stats"]
     command += [f"--{name}={port}" for name, port in ports.items()]
     url = f"http://127.0.0.1:{ports['dashboard-port']}"
     with (folder / "start.log").open("w") as log:
-        process = psutil.Popen(
-            command, cwd=folder, env=ours | {MARK: mark, "RAY_worker_niceness": "0"}, stdout=log, stderr=log
-        )
+        ours_marked = ours | {MARK: mark, "RAY_worker_niceness": "0"}
+        process = psutil.Popen(command, cwd=folder, env=ours_marked, stdout=log, stderr=log)
     try:
         agent = f"http://127.0.0.1:{ports['dashboard-agent-listen-port']}/api/local_raylet_healthz"
         for there in (f"{url}/api/version", agent):  # the agent is who starts jobs
             _wait_for(there, process, folder / "start.log")
-        yield Head(url, ours)
+        yield Head(url, ours, f"127.0.0.1:{ports['port']}", ours_marked)
     finally:
         _end(process, mark)
         shutil.rmtree(folder, ignore_errors=True)

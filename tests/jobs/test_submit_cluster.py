@@ -145,3 +145,24 @@ def test_the_commands_exit_code_is_that_of_submit(head: Head, tmp_path: Path) ->
 def test_nodes_without_locum_are_told_from_a_command_that_failed(head: Head, tmp_path: Path) -> None:
     code, _, err = call(head, "submit", "--env", "PATH=/usr/bin:/bin", "--", "status", str(tmp_path))
     assert code == 2 and "no locum on the PATH" in err
+
+
+def test_a_job_survives_the_loss_of_a_node(archive: Path, tmp_path: Path) -> None:
+    """A head without CPUs, as the docs have it, and two nodes; one is killed with all that it computes."""
+    out = tmp_path / "out"
+    command = ["--env", "TINY_TEACHER_SLEEP=1", "--", "teach", str(archive), "-o", str(out), *ON_RAY, *FAST]
+    with ray_head(num_cpus=0) as head:
+        nodes = [head.join(1), head.join(1)]
+        child = start(head, "submit", ADDRESS, head.url, *command, "--wait-seconds", "120", "--workers", "2")
+        try:
+            wait_until(lambda: list(out.glob("targets-*/data/*.parquet")) or child.poll() is not None, 180)
+            assert child.poll() is None, "\n".join(child.communicate())
+            for process in [*nodes[1].children(recursive=True), nodes[1]]:
+                process.kill()
+            said, err = child.communicate(timeout=240)
+        finally:
+            child.kill()
+    assert child.returncode == 0, said + err
+    assert "died holding" in said
+    proof = verify(store_in(out))
+    assert proof.clean and proof.counts.complete and proof.counts.rows == proof.counts.planned
