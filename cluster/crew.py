@@ -190,10 +190,11 @@ class Crew:
         """
         cause = " ".join(str(error).split())[:500]
         self._most_seen = max(self._most_seen, len(self.places))
+        with_a_node = not _is_whole(place)
         self.remove(place)
         self.num_lost += 1
         if place.ready is None:
-            self._not_started(cause, error)
+            self._not_started(cause, error, counts=not with_a_node)
             return
         with_its_node = place.ready.node_id not in self._session.living()
         self._deaths_in_a_row += not with_its_node
@@ -203,8 +204,8 @@ class Crew:
                 f"{self._deaths_in_a_row} workers died and none computed a shard between; the last: {cause}"
             ) from error
 
-    def _not_started(self, cause: str, error: BaseException) -> None:
-        self._failed_starts += 1
+    def _not_started(self, cause: str, error: BaseException, *, counts: bool) -> None:
+        self._failed_starts += counts
         log.warning("a worker died while it started: %s", cause)
         if "ModuleNotFoundError" in cause:
             raise SettingsError(f"Locum is not installed on all nodes of the cluster: {cause}") from error
@@ -262,7 +263,7 @@ class Crew:
             place.moved_at = now
         why = stalled(place, now, self._options.worker_stall_seconds)
         if why:
-            self.lose(place, TimeoutError(why), blame=_is_whole(place))
+            self.lose(place, TimeoutError(why), blame=_is_whole(place) and not place.committing)
 
     def _told(self, place: Place, status: Status) -> None:
         place.status_asked = False

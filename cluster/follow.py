@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from cluster.jobs import Jobs
-from schemas.errors import RetryableError
+from schemas.errors import LocumError, RetryableError, SettingsError
 from schemas.submission import PENDING, Job
 
 PATIENCE_SECONDS = 300.0
@@ -69,6 +69,8 @@ def follow(
             lost = e
         try:
             job = jobs.one(job_id)
+        except SettingsError as e:  # a gateway's token has run out, say
+            raise RetryableError(f"{e}; the job {job_id} may go on, the same command follows it again") from e
         except RetryableError as e:
             if clock() - answered >= patience_seconds:
                 raise RetryableError(
@@ -132,5 +134,5 @@ def _show_rest(
     log.again()
     try:
         show(log.take(jobs.log(job_id)))
-    except RetryableError as e:
+    except LocumError as e:
         say(f"the end of the log cannot be read: {e}")

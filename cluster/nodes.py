@@ -7,15 +7,13 @@ not at all. What an autoscaler may add it does not say anywhere.
 
 from __future__ import annotations
 
-import time
-
 import ray
 from ray._private.state import state
 
 from cluster.sizing import Node
 
 
-def living(leaving: dict[str, float]) -> dict[str, Node]:
+def living(leaving: frozenset[str]) -> dict[str, Node]:
     """What the nodes offer that are there and not about to go, taken or not, by id."""
     found = {}
     for node in ray.nodes():
@@ -26,12 +24,8 @@ def living(leaving: dict[str, float]) -> dict[str, Node]:
     return found
 
 
-def about_to_go() -> dict[str, float]:
-    """Nodes that are being drained, by id: the seconds left to them, infinity where no time was given."""
+def about_to_go() -> frozenset[str]:
+    """Ids of the nodes that are being drained."""
     if ray.util.client.ray.is_connected():
-        return {}
-    now = time.time()
-    return {
-        node: deadline / 1000 - now if deadline else float("inf")
-        for node, deadline in state.get_draining_nodes().items()
-    }
+        return frozenset()
+    return frozenset(state.get_draining_nodes())

@@ -18,7 +18,7 @@ import aiohttp
 from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobSubmissionClient
 
-from pipeline.uris import without_secrets
+from pipeline.uris import scrubbed, without_secrets
 from schemas.errors import RetryableError, SettingsError
 from schemas.submission import COMMAND_KEY, RELEASE_KEY, Job
 
@@ -157,9 +157,11 @@ class RayJobs:
         except (OSError, aiohttp.ClientError) as e:  # those of requests are OSErrors
             code = getattr(getattr(e, "response", None), "status_code", None)
             if code is not None and code < 500:
-                raise SettingsError(f"what answers at {self._address} is no Ray dashboard: {e}") from e
+                raise SettingsError(
+                    f"what answers at {self._address} is no Ray dashboard: {scrubbed(str(e))}"
+                ) from e
             raise RetryableError(
-                f"no Ray dashboard answers at {self._address} ({_cause(e)}): is it the right address "
+                f"no Ray dashboard answers at {self._address} ({scrubbed(_cause(e))}): is it the right address "
                 "(--address), and is the cluster up?"
             ) from e
         except RayError as e:  # where the address is not of a dashboard, Ray asks the cluster for that

@@ -13,6 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import ray
 
@@ -57,8 +58,8 @@ _COMMIT_PAUSES = (2.0, 8.0, 32.0)
 """Seconds after which a worker is told again to commit what the storage did not take."""
 _MAX_WORKERS_A_COMMIT = 2
 """So many workers that cannot commit one shard are no fault of theirs: it is given up."""
-_MAX_UNCOMMITTED = 3
-"""So many workers one after another that cannot commit are no fault of theirs: the run stops."""
+_STORE_PATIENCE_SECONDS = 180.0
+"""So long no commit has to succeed, while some are given up, before the run stops."""
 
 
 class Run:
@@ -97,14 +98,15 @@ class Run:
         self._leases = itertools.count(1)
         self._least = min(size.least, len(pending))
         self._begun = self._stopped = False
-        self._uncommitted_in_a_row = 0
         self._uncommitted: Counter[ShardKey] = Counter()
         self._pace = Pace()
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._tally = Tally(len(pending), sum(clips))
         self._metrics = RunMetrics(store.url)
-        self._in_force: tuple[float, InForce] | None = None
-        self._started = now = time.monotonic()
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="locum-driver")
+        self._look_at_store: Future[InForce] | None = None
+        self._in_force, self._in_force_at = store.in_force(), time.monotonic()
+        self._started = self._committed_at = now = time.monotonic()
         self._waiting = Waiting(self._least, size.shape, options.patience, since=now, said_at=now)
         self._next_look = self._ticked_at = 0.0
 
@@ -126,6 +128,7 @@ class Run:
     def close(self) -> None:
         """Stop all workers; their decode actors go with them."""
         try:
+            self._beside.shutdown(wait=False, cancel_futures=True)
             self._crew.close()
         finally:
             self._metrics.close()
@@ -154,17 +157,16 @@ class Run:
         self._crew.ask(place, answer, lambda p, outcome: self._ended(p, key, lease, outcome))
 
     def _counts(self) -> InForce:
-        """What counts in the store, as of a short while ago; of longer ago where the storage is away."""
-        now = time.monotonic()
-        if self._in_force is None or now - self._in_force[0] > _IN_FORCE_SECONDS:
+        """What counts in the store, as of a short while ago; of longer ago where the storage is away. Does not wait."""
+        if self._look_at_store is not None and self._look_at_store.done():
             try:
-                self._in_force = (now, self._store.in_force())
+                self._in_force = self._look_at_store.result()
             except RetryableError as e:
-                if self._in_force is None:
-                    raise
                 log.warning("what was removed meanwhile is not known: %s", e)
-                self._in_force = (now, self._in_force[1])
-        return self._in_force[1]
+            self._look_at_store, self._in_force_at = None, time.monotonic()
+        if self._look_at_store is None and time.monotonic() - self._in_force_at > _IN_FORCE_SECONDS:
+            self._look_at_store = self._beside.submit(self._store.in_force)
+        return self._in_force
 
     def _commit(self, place: Place, key: ShardKey) -> None:
         place.committing[key] = place.committing.get(key, 0) + 1
@@ -215,7 +217,7 @@ class Run:
             self._tally.not_committed(key)
             self._give_up(error, lambda: self._schedule.not_committed(place.number, key, error.error))
             return
-        self._uncommitted_in_a_row = 0
+        self._committed_at = time.monotonic()
         if settled.lost:
             self._tally.lost_race(key)
         else:
@@ -232,13 +234,12 @@ class Run:
         of_it = about(shard=key, worker=place.number)
         log.warning("shard %s was not written at attempt %d: %s", key, tried, error, extra=of_it)
         if tried <= len(_COMMIT_PAUSES):
-            pause = _COMMIT_PAUSES[tried - 1] * random.uniform(0.5, 1.5)
+            pause = _COMMIT_PAUSES[tried - 1] * random.uniform(1.0, 1.5)
             self._later.append((time.monotonic() + pause, lambda: self._commit_now(place, key)))
             return
         del place.committing[key]
-        self._uncommitted_in_a_row += 1
         self._uncommitted[key] += 1
-        if self._uncommitted_in_a_row >= _MAX_UNCOMMITTED:
+        if time.monotonic() - self._committed_at > _STORE_PATIENCE_SECONDS:
             raise error
         if self._uncommitted[key] < _MAX_WORKERS_A_COMMIT:  # it may be this worker's surroundings
             self._crew.lose(place, error, blame=False)

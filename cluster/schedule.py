@@ -213,7 +213,7 @@ class Schedule:
         if not slow or idle is None or spare <= 0 or self._stopped or self._left:
             return []
         key = slow[0]
-        if key in self._copied or self._deaths[key]:
+        if key in self._copied or self._deaths[key] or self._leases.works_in_vain(worker):
             return []
         self._copied.add(key)
         self._leases.give(idle, key)
@@ -221,6 +221,7 @@ class Schedule:
 
     def lost(self, worker: int, cause: str, *, blame: bool = True) -> list[Action]:
         """A worker is no more. ``blame`` says that what it was computing may be the reason."""
+        blame = blame and not self._leases.works_in_vain(worker)
         leases = self._leases.leave(worker)
         results = [key for key, at in self._computed.items() if at == worker]
         for key in results:

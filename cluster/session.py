@@ -40,9 +40,9 @@ class Session:
     own: bool
     session_dir: str
 
-    def look(self) -> tuple[dict[str, Node], dict[str, float]]:
-        """What the nodes offer that are there, taken or not; and the seconds left to those that are about to go."""
-        leaving = {} if self.own else nodes.about_to_go()
+    def look(self) -> tuple[dict[str, Node], frozenset[str]]:
+        """What the nodes offer that are there to stay, taken or not; and ids of those that are about to go."""
+        leaving = frozenset() if self.own else nodes.about_to_go()
         return nodes.living(leaving), leaving
 
     def nodes(self) -> list[Node]:
@@ -51,7 +51,7 @@ class Session:
 
     def living(self) -> frozenset[str]:
         """Ids of the nodes that are there, be they about to go."""
-        return frozenset(nodes.living({}))
+        return frozenset(nodes.living(frozenset()))
 
 
 def address_of(options: RayOptions) -> str:

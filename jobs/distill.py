@@ -103,6 +103,7 @@ def distil(
         if ranks.is_first:
             shutil.rmtree(work, ignore_errors=True)  # of a run that ended just before
         return _made_before(files)
+    ours = True
     with alone_in(work) if ranks.is_first else nullcontext():
         if ranks.world == 1 and files.exists(STUDENT_FILE):  # by another process, meanwhile
             return _made_before(files)
@@ -110,10 +111,10 @@ def distil(
         made = _train(model, given, spec, snapshot, work, device, on_progress, ranks)
         if made is not None:
             about = {"fingerprint": fingerprint, **_about(given, spec, snapshot, made)}
-            _publish(files, work, made.finished, about)
+            ours = _publish(files, work, made.finished, about)
             shutil.rmtree(work, ignore_errors=True)
         ranks.told(True)  # the others leave when all is in place
-    return replace(_made_before(files), trained_now=True)
+    return replace(_made_before(files), trained_now=ours)
 
 
 def _made_before(files: StoreFiles) -> DistilReport:
@@ -264,16 +265,16 @@ def _say_what_is_left_out(snapshot: Snapshot) -> None:
         log.warning("%d of %d kept clips have no targets of every teacher: they are left out", left, shown)
 
 
-def _publish(files: StoreFiles, work: Path, done: Finished, about: Mapping[str, Any]) -> None:
+def _publish(files: StoreFiles, work: Path, done: Finished, about: Mapping[str, Any]) -> bool:
     """Put the student's files in place, ``student.json`` last. Where it is made on two machines at once, on an object
-    store, one of them does, and the other's is given up: theirs must not be mixed."""
+    store, one of them does, and the other's is given up (False): theirs must not be mixed."""
     if files.is_local:  # and ours alone: see `alone_in`
         _put(files, work, done, about)
-        return
+        return True
     waiting = False
     while (claim := Claim.take(files, CLAIM_FILE)) is None:
         if files.exists(STUDENT_FILE):
-            return
+            return False
         if not waiting:
             log.warning(
                 "another process is putting this student in place, or died at it: waiting for %s", files.url
@@ -281,8 +282,10 @@ def _publish(files: StoreFiles, work: Path, done: Finished, about: Mapping[str, 
         waiting = True
         time.sleep(_CLAIM_SECONDS)
     try:
-        if not files.exists(STUDENT_FILE):
-            _put(files, work, done, about, claim)
+        if files.exists(STUDENT_FILE):
+            return False
+        _put(files, work, done, about, claim)
+        return True
     finally:
         claim.give_back()
 

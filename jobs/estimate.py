@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import logging
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,17 @@ from pipeline.models.resolve import resolve_targets
 from pipeline.plan import auto_shard_clips
 from pipeline.runner import Runner
 from pipeline.store.shard_store import ShardStore
-from pipeline.tasks.clip_probe import probe_clips
+from pipeline.tasks.clip_probe import ClipCosts, probe_clips
+from pipeline.tasks.teach import TeachTask
 from pipeline.video.backends import decoder_for
-from schemas.errors import ManifestError
+from schemas.errors import ManifestError, RetryableError
 from schemas.frames import FrameSpec
 from schemas.targets import TargetSpec
 
 if TYPE_CHECKING:
     from jobs.teach import TeachOptions
+
+log = logging.getLogger("locum.plan")
 
 _PROBED_VIDEOS = 8
 _ROW_OVERHEAD_BYTES = 40
@@ -68,6 +72,30 @@ class Estimate:
         )
 
 
+def _apart(
+    runner: Runner, task: TeachTask, sample: list[dict[str, Any]], batch_size: int | None
+) -> ClipCosts | None:
+    """What a clip costs where the runner works. A video that takes the process with it is left out, as unreadable."""
+    try:
+        return runner.try_out(task, partial(probe_clips, videos=sample, batch_size=batch_size), apart=True)
+    except RetryableError as e:
+        log.warning("a sampled video is to blame, or something else: each is tried alone (%s)", e)
+    harmless = [video for video in sample if _is_harmless(runner, task, video)]
+    if not harmless:
+        return None
+    found = runner.try_out(task, partial(probe_clips, videos=harmless, batch_size=batch_size), apart=True)
+    left_out = len(sample) - len(harmless)
+    return found and replace(found, unreadable=found.unreadable + left_out)
+
+
+def _is_harmless(runner: Runner, task: TeachTask, video: dict[str, Any]) -> bool:
+    try:
+        runner.try_out(task, partial(probe_clips, videos=[video], batch_size=1), apart=True)
+    except RetryableError:
+        return False
+    return True
+
+
 def estimate(source: str, spec: TargetSpec, options: TeachOptions, runner: Runner | None = None) -> Estimate:
     """Probe, decode and teach a few videos of ``source``, and extrapolate: in this process, or where a ``runner`` would
     have it done.
@@ -94,7 +122,7 @@ def estimate(source: str, spec: TargetSpec, options: TeachOptions, runner: Runne
     sample = sample_entries(entries, _PROBED_VIDEOS).select(["uri", "start_us", "end_us"]).to_pylist()
     look = partial(probe_clips, videos=sample, batch_size=options.batch_size)
     task = options.task(spec)
-    found = look(task) if runner is None else runner.try_out(task, look, apart=True)
+    found = look(task) if runner is None else _apart(runner, task, sample, options.batch_size)
     if found is None:
         raise ManifestError(f"{source}: none of {len(sample)} sampled videos can be read")
     readable = len(found.clips_each) / len(sample)

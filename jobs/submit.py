@@ -14,6 +14,7 @@ from cluster.attempts import Attach, checked_id, decide, work_id
 from cluster.jobs import Jobs
 from jobs.cli import release
 from jobs.submittable import checked_command, checked_env, checked_folder
+from schemas.errors import SettingsError
 from schemas.submission import COMMAND_KEY, RELEASE_KEY
 
 
@@ -33,12 +34,13 @@ class SubmitOptions:
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that is under way. ``attached`` says that it was before."""
+    """A job that is under way, by a ``command``. ``attached`` says that it was before."""
 
     id: str
     attached: bool
     jobs: Jobs
     answers_in_json: bool
+    command: str
 
 
 def submit(
@@ -62,15 +64,21 @@ def submit(
     jobs = (connect or ray_jobs)(options.address)
     content = "" if folder is None else jobs.upload(folder)
     work = work or work_id(command.words, config=command.config, folder=content)
-    action = decide(work, ((job.id, job.status) for job in jobs.all()))
+    there = {job.id: job for job in jobs.all()}
+    action = decide(work, ((job.id, job.status) for job in there.values()))
+    said = shlex.join(command.words)
+    found = there[action.job_id].command if isinstance(action, Attach) else said
+    if options.job_id is not None and (not found or work_id(shlex.split(found)) != work_id(command.words)):
+        other = found or "a job that Locum did not send"
+        raise SettingsError(f"--submission-id {options.job_id}: under that name runs {other}; choose another")
     attached = isinstance(action, Attach) or not jobs.send(
         action.job_id,
         command.entrypoint,
         folder=content,
         env=env,
-        metadata={RELEASE_KEY: release(), COMMAND_KEY: shlex.join(command.words)},
+        metadata={RELEASE_KEY: release(), COMMAND_KEY: said},
     )
-    return Submitted(action.job_id, attached, jobs, command.answers_in_json)
+    return Submitted(action.job_id, attached, jobs, command.answers_in_json, found)
 
 
 def ray_jobs(address: str | None) -> Jobs:

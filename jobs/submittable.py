@@ -21,9 +21,19 @@ from schemas.errors import SettingsError
 VERBS = tuple(name for name in COMMANDS if name not in ("submit", "jobs"))
 _PACKAGES = ("jobs", "cluster", "pipeline", "schemas")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|ACCESS_?KEY|API_?KEY|PRIVATE_?KEY|TOKENS?(?![A-Z])")
+_SECRET_NAME = re.compile(
+    r"PASSWORD|PASSWD|SECRET|ACCESS_?KEY|API_?KEY|PRIVATE_?KEY|ACCOUNT_?KEY|STORAGE_?KEY|"
+    r"CONNECTION_?STRING|CREDENTIALS?|PASSPHRASE|TOKENS?(?![A-Z])|^FSSPEC_.*KEY$"
+)
 _NAMES_A_FILE = re.compile(r"_(FILE|PATH|DIR)$")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_OUTPUTS = {
+    "out": "-o",
+    "table": "--table",
+    "figure": "--figure",
+    "figures": "--figures",
+    "tensorboard": "--tensorboard",
+}
 _USAGE = "locum submit [flags] -- teach ..."
 _REMEDY = (
     "Ray shows it to everybody who reaches the dashboard. Let the nodes have what they need: a role of the instance, a "
@@ -103,7 +113,8 @@ def checked_env(pairs: Sequence[str]) -> dict[str, str]:
         if not equals or not _NAME.fullmatch(name):
             raise SettingsError(f"--env wants NAME=VALUE, got {name!r}")
         secret = _SECRET_NAME.search(name.upper()) and not _NAMES_A_FILE.search(name.upper())
-        if secret or _has_secret(value):
+        within = value.lstrip().startswith("{") and _SECRET_NAME.search(value.upper())
+        if secret or within or _has_secret(value):
             raise SettingsError(f"--env {name} looks like a secret. {_REMEDY}")
         found[name] = value
     return found
@@ -160,17 +171,19 @@ def _check_flags(words: Sequence[str], config: Path | None, *, all_known: bool) 
     if not getattr(command, "__module__", "").startswith("jobs.commands"):
         raise SettingsError(f"that asks for help: locum {shlex.join(words)}")
     bound.apply_defaults()
-    ray = bound.arguments.get("cluster")
-    if ray is not None and ray.ray is not None:
+    cluster = bound.arguments.get("cluster")
+    ray = bound.arguments.get("ray") if cluster is None else cluster.ray
+    if ray is not None:
         raise SettingsError(
-            f"--config: 'ray: {ray.ray}' does not go with submit: a submitted command runs on the cluster it is sent to"
+            f"--config: 'ray: {ray}' does not go with submit: a submitted command runs on the cluster it is sent to"
         )
-    out = bound.arguments.get("out")
-    if isinstance(out, str) and not _URL.match(out) and not os.path.isabs(out):
-        raise SettingsError(
-            f"-o {out}: on the cluster that is a folder which goes with the job: give a URL, or a whole path that all "
-            "nodes reach"
-        )
+    for name, flag in _OUTPUTS.items():
+        place = bound.arguments.get(name)
+        if isinstance(place, str) and not _URL.match(place) and not os.path.isabs(place):
+            raise SettingsError(
+                f"{flag} {place}: on the cluster that is a folder which goes with the job: give a URL, or a whole path "
+                "that all nodes reach"
+            )
 
 
 def _has_secret(word: str) -> bool:

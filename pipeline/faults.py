@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from pipeline.uris import scrubbed
 from schemas.errors import LocumError, RetryableError, SettingsError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def lacks_conditional_put(error: BaseException) -> bool:
 def remedy(url: str, error: Exception) -> LocumError:
     """The error of ours whose type says what to do about ``error``."""
     number, status = getattr(error, "errno", None), http_status(error)
-    text = f"{url}: {type(error).__name__}: {error}"
+    text = f"{url}: {type(error).__name__}: {scrubbed(str(error))}"
     if number in _FULL:
         return RetryableError(f"{text}: no room left, or a quota is used up; make room and run again")
     denied = isinstance(error, PermissionError) or number in _DENIED or status in _HTTP_DENIED

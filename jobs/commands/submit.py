@@ -53,6 +53,8 @@ def submit(
     say(f"{sent.id} {how}, at {sent.jobs.address}\n{how_to_go_on(sent.jobs, sent.id)}")
     if sent.attached and env:
         say("it has the variables that it was submitted with; those of this --env do not count")
+    if sent.attached and sent.answers_in_json and "--json" not in sent.command.split():
+        say("it was submitted without --json: its answer is in its log, as text")
     body = {"id": sent.id, "address": sent.jobs.address, "attached": sent.attached}
     if detach:
         emit(body, as_json=as_json, text=sent.id)

@@ -13,7 +13,8 @@ import uuid
 
 from pipeline.store.files import StoreFiles
 
-OLD_SECONDS = 600.0
+OLD_SECONDS = 1800.0
+"""Longer than putting one file takes, tried again and again: a claim is renewed before each."""
 SETTLE_SECONDS = 1.0
 
 

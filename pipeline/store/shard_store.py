@@ -50,7 +50,7 @@ _READERS = 8
 
 @dataclass(frozen=True)
 class Stamp:
-    """Who wrote a data file, and when the first attempt was made."""
+    """Who writes a data file, and when what it holds was computed."""
 
     writer: str
     at: str

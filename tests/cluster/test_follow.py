@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.follow import Unseen, follow, stop
-from schemas.errors import RetryableError
+from schemas.errors import RetryableError, SettingsError
 from schemas.submission import PENDING, RUNNING, STOPPED, SUCCEEDED, Job
 from tests.fake_jobs import FakeJobs
 
@@ -111,3 +111,12 @@ def test_stop_waits_until_it_has_ended() -> None:
     times = count()
     with pytest.raises(RetryableError, match="is RUNNING 5 s after"):
         stop(jobs, "w", patience_seconds=5, sleep=lambda s: None, clock=lambda: float(next(times)))
+
+
+def test_a_token_that_runs_out_is_no_end_of_the_job() -> None:
+    class Refuses(FakeJobs):
+        def one(self, job_id: str) -> Job | None:
+            raise SettingsError("401: the token has expired")
+
+    with pytest.raises(RetryableError, match=r"401.*may go on"):
+        follow(Refuses(), "j", lambda _: None, lambda _: None, sleep=lambda _: None)

@@ -469,7 +469,7 @@ class World:
         if self.rng.random() < 0.03 and self.workers:
             self.retire(self.rng.choice(list(self.workers)))
             return
-        slow = [n for n, w in self.workers.items() if w.begun and not w.in_vain]
+        slow = [n for n, w in self.workers.items() if w.begun]
         if self.may_copy and slow and self.rng.random() < 0.2:
             self.apply(self.schedule.copy(self.rng.choice(slow)))
             return
@@ -503,7 +503,8 @@ class World:
 
     def lose(self, number: int, *, blame: bool) -> None:
         worker = self.workers.pop(number)
-        suspect = next(iter([*worker.queue, *worker.results]), None) if blame else None
+        held = [] if worker.in_vain else [*worker.queue, *worker.results]
+        suspect = next(iter(held), None) if blame else None
         if suspect is not None and not self.holders(suspect):
             self.deaths[suspect] += 1
         self.apply(self.schedule.lost(number, "an accident", blame=blame))

@@ -63,6 +63,18 @@ def test_an_id_may_be_given() -> None:
     assert sent(jobs, ["verify", "s3://b/store"], job_id="mine").id == "mine-2"
 
 
+def test_under_a_given_id_another_command_is_not_followed() -> None:
+    jobs = FakeJobs()
+    sent(jobs, STATUS, job_id="mine")
+    assert sent(jobs, [*STATUS, "--json"], job_id="mine").attached
+    with pytest.raises(SettingsError, match=r"under that name runs status s3://b/store"):
+        sent(jobs, ["verify", "s3://b/store"], job_id="mine")
+    jobs.there["theirs"] = Job("theirs", RUNNING)
+    with pytest.raises(SettingsError, match="a job that Locum did not send"):
+        sent(jobs, STATUS, job_id="theirs")
+    assert len(jobs.sent) == 1
+
+
 def test_nothing_is_asked_of_a_cluster_for_what_may_not_be_sent() -> None:
     def connect(_: str | None) -> FakeJobs:
         raise AssertionError("asked")

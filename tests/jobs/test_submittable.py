@@ -116,10 +116,14 @@ def test_variables_are_sent_and_secrets_are_not() -> None:
         "DB_PASSWORD",
         "my_secret",
     ]
-    for name in [*secrets, "WANDB_API_KEY", "TOKENS"]:
+    azure = ["AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_KEY", "ACCOUNT_KEY", "FSSPEC_S3_KEY"]
+    for name in [*secrets, *azure, "WANDB_API_KEY", "TOKENS"]:
         with pytest.raises(SettingsError, match=f"--env {name} looks like a secret") as raised:
             checked_env([f"{name}=hush"])
         assert "hush" not in str(raised.value)
+    with pytest.raises(SettingsError, match="FSSPEC_S3 looks like a secret"):
+        checked_env(['FSSPEC_S3={"key": "me", "secret": "hush"}'])
+    assert checked_env(['FSSPEC_S3={"endpoint_url": "http://x"}'])
     with pytest.raises(SettingsError, match="HTTPS_PROXY looks like a secret"):
         checked_env(["HTTPS_PROXY=http://me:hush@proxy:8080"])
     for pair in ("A", "=1", "1A=2", "A B=1"):
@@ -137,3 +141,11 @@ def test_folders_that_can_be_sent(tmp_path: Path) -> None:
     assert checked_folder(str(tmp_path))
     with pytest.raises(SettingsError, match="no such folder"):
         checked_folder(str(tmp_path / "absent"))
+
+
+@pytest.mark.parametrize("flag", ["--table", "--figure"])
+def test_no_output_goes_to_a_folder_that_ends_with_the_job(flag: str) -> None:
+    command = ["simulate", "s3://b/student", flag, "found.parquet" if flag == "--table" else "found.png"]
+    with pytest.raises(SettingsError, match=f"{flag} found"):
+        checked_command(command)
+    assert checked_command([*command[:-1], f"s3://b/{command[-1]}"])
