@@ -5,6 +5,7 @@ Its processes are found by a mark in their environment: `ray stop` would end eve
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -49,7 +50,7 @@ class Head:
     marked: dict[str, str]
 
     def join(self, num_cpus: int) -> psutil.Popen:
-        """A node of its own on this machine; kill it with its children."""
+        """A node of its own on this machine, once it is up; kill it with its children."""
         command = [*_START, f"--address={self.address}", f"--num-cpus={num_cpus}"]
         command += [
             f"--object-store-memory={200 << 20}",
@@ -58,7 +59,19 @@ class Head:
         ]
         names = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")
         command += [f"--{n}={p}" for n, p in zip(names, free_ports(len(names)), strict=True)]
-        return psutil.Popen(command, env=self.marked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = self._num_nodes()
+        process = psutil.Popen(command, env=self.marked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + _START_SECONDS
+        while self._num_nodes() <= before:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"a node does not join {self.address}")
+            time.sleep(0.2)
+        return process
+
+    def _num_nodes(self) -> int:
+        with urllib.request.urlopen(f"{self.url}/nodes?view=summary", timeout=10) as answer:
+            nodes = json.load(answer)["data"]["summary"]
+        return sum(node["raylet"]["state"] == "ALIVE" for node in nodes)
 
 
 @contextmanager

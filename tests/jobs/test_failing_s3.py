@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from jobs.distill import distil
 from jobs.label import LabelOptions, label
 from jobs.teach import TeachOptions, teach
 from pipeline.runner import Progress, Runner
+from pipeline.store.files import StoreFiles
 from pipeline.store.read import failures, read
 from pipeline.store.shard_store import ShardStore
 from pipeline.store.verify import verify
@@ -163,3 +165,21 @@ def test_a_store_that_is_away_for_some_seconds_ends_no_run(
     assert away and report.complete and not report.summary.lost_races and not report.summary.failed_shards
     assert report.summary.rows == report.counts.rows == report.counts.planned
     assert verify(report.store).clean
+
+
+def test_a_server_that_does_not_answer_is_asked_again(
+    s3_bucket: str, through: FailingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As patient as the client's options say, which come from fsspec's own configuration."""
+    options = {"config_kwargs": {"read_timeout": 1, "connect_timeout": 1, "retries": {"max_attempts": 1}}}
+    monkeypatch.setitem(fsspec.config.conf, "s3", options)
+    forget_clients()
+    files = StoreFiles(f"{s3_bucket}/some")
+    through.kinds, through.rate = ("no answer",), 0.35
+    bodies = {f"f{n}": f"{n} of them".encode() * 100 for n in range(12)}
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(lambda name: files.put_new(name, bodies[name]), bodies))
+        read = dict(zip(bodies, pool.map(files.read, bodies), strict=True))
+    assert read == bodies and through.struck["no answer"] > 2
+    through.rate = 0.0
+    assert files.list("") == sorted(bodies)

@@ -19,7 +19,7 @@ from pipeline.models.resolve import resolve_targets
 from pipeline.sheets import decode_sheet
 from pipeline.store.paired import PairedStore
 from pipeline.store.read import failures, read
-from pipeline.store.shard_store import ShardStore
+from pipeline.store.shard_store import ShardStore, Stamp
 from pipeline.store.verify import verify
 from pipeline.tasks.task import Task
 from pipeline.video.frame_source import LocalFrameSource
@@ -132,13 +132,13 @@ def test_cut_between_the_two_commits(
     calls = 0
     plain = ShardStore.commit
 
-    def commit(self: ShardStore, shard: Shard, result: ShardResult) -> bool:
+    def commit(self: ShardStore, shard: Shard, result: ShardResult, stamp: Stamp | None = None) -> bool:
         nonlocal calls
         if (self.kind.name == "frames") == (which == "second"):
             calls += 1
             if calls == 2:
                 raise Crash
-        return plain(self, shard, result)
+        return plain(self, shard, result, stamp)
 
     with monkeypatch.context() as patch:
         patch.setattr(ShardStore, "commit", commit)

@@ -43,7 +43,7 @@ def test_killed_at_random_and_resumed(tmp_path: Path) -> None:
     for _ in range(40):
         before = len(list((tmp_path / "out").glob("targets-*/data/*.parquet")))
         child = subprocess.Popen(
-            command(source, tmp_path / "out"), env=environment(0.05), start_new_session=True
+            command(source, tmp_path / "out"), env=environment(0.15), start_new_session=True
         )
         deadline = time.monotonic() + 60
         # Until the first file of this run appears the moment is any; after that it is within some shards.
