@@ -9,19 +9,18 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import random
 import time
-from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import ray
 
 from cluster.crew import Crew, ShardError
 from cluster.decode_pool import PoolSettings
+from cluster.lately import Lately
 from cluster.metrics import RunMetrics
 from cluster.notes import Note
 from cluster.pace import Pace, long_ones_first
+from cluster.patience import Again, Patience
 from cluster.place import Lease, Place
 from cluster.schedule import Action, Assign, Commit, Drop, Schedule
 from cluster.session import Session
@@ -41,7 +40,6 @@ from pipeline.runner import (
     pending_clips,
     say_committed,
 )
-from pipeline.store.in_force import InForce
 from pipeline.store.shard_store import ShardStore
 from pipeline.tasks.task import Task
 from schemas.cluster import RayOptions
@@ -54,12 +52,6 @@ _TICK_SECONDS = 0.5
 _LOOK_SECONDS = 2.0
 _IN_FORCE_SECONDS = 10.0
 """So old may be what the driver knows of removed and amended videos; a commit looks itself."""
-_COMMIT_PAUSES = (2.0, 8.0, 32.0)
-"""Seconds after which a worker is told again to commit what the storage did not take."""
-_MAX_WORKERS_A_COMMIT = 2
-"""So many workers that cannot commit one shard are no fault of theirs: it is given up."""
-_STORE_PATIENCE_SECONDS = 180.0
-"""So long no commit has to succeed, while some are given up, before the run stops."""
 
 
 class Run:
@@ -98,15 +90,13 @@ class Run:
         self._leases = itertools.count(1)
         self._least = min(size.least, len(pending))
         self._begun = self._stopped = False
-        self._uncommitted: Counter[ShardKey] = Counter()
         self._pace = Pace()
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._tally = Tally(len(pending), sum(clips))
         self._metrics = RunMetrics(store.url)
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="locum-driver")
-        self._look_at_store: Future[InForce] | None = None
-        self._in_force, self._in_force_at = store.in_force(), time.monotonic()
-        self._started = self._committed_at = now = time.monotonic()
+        self._in_force = Lately(store.in_force, _IN_FORCE_SECONDS)
+        self._started = now = time.monotonic()
+        self._patience = Patience(now)
         self._waiting = Waiting(self._least, size.shape, options.patience, since=now, said_at=now)
         self._next_look = self._ticked_at = 0.0
 
@@ -128,7 +118,6 @@ class Run:
     def close(self) -> None:
         """Stop all workers; their decode actors go with them."""
         try:
-            self._beside.shutdown(wait=False, cancel_futures=True)
             self._crew.close()
         finally:
             self._metrics.close()
@@ -146,7 +135,7 @@ class Run:
                 self._recall(place, action.key)
 
     def _assign(self, place: Place, key: ShardKey) -> None:
-        found = self._store.shard(key, self._counts())
+        found = self._store.shard(key, self._in_force.get())
         lease = place.leases[key] = Lease(next(self._leases), found.num_planned)
         shard = ray.put(found)
         if self._schedule.leases(place.number)[:1] == (key,):
@@ -155,18 +144,6 @@ class Run:
             place.actor.announce.remote(shard)
         answer = place.actor.run.remote(shard, lease.number)
         self._crew.ask(place, answer, lambda p, outcome: self._ended(p, key, lease, outcome))
-
-    def _counts(self) -> InForce:
-        """What counts in the store, as of a short while ago; of longer ago where the storage is away. Does not wait."""
-        if self._look_at_store is not None and self._look_at_store.done():
-            try:
-                self._in_force = self._look_at_store.result()
-            except RetryableError as e:
-                log.warning("what was removed meanwhile is not known: %s", e)
-            self._look_at_store, self._in_force_at = None, time.monotonic()
-        if self._look_at_store is None and time.monotonic() - self._in_force_at > _IN_FORCE_SECONDS:
-            self._look_at_store = self._beside.submit(self._store.in_force)
-        return self._in_force
 
     def _commit(self, place: Place, key: ShardKey) -> None:
         place.committing[key] = place.committing.get(key, 0) + 1
@@ -217,7 +194,7 @@ class Run:
             self._tally.not_committed(key)
             self._give_up(error, lambda: self._schedule.not_committed(place.number, key, error.error))
             return
-        self._committed_at = time.monotonic()
+        self._patience.committed(time.monotonic())
         if settled.lost:
             self._tally.lost_race(key)
         else:
@@ -229,19 +206,19 @@ class Run:
             self._tick(time.monotonic())
 
     def _commit_again(self, place: Place, key: ShardKey, error: RetryableError) -> None:
-        """The storage did not take it: the same worker tries again a little later, then another from the beginning."""
+        """The storage did not take a shard: see `cluster.patience`."""
         tried = place.committing[key]
         of_it = about(shard=key, worker=place.number)
         log.warning("shard %s was not written at attempt %d: %s", key, tried, error, extra=of_it)
-        if tried <= len(_COMMIT_PAUSES):
-            pause = _COMMIT_PAUSES[tried - 1] * random.uniform(1.0, 1.5)
-            self._later.append((time.monotonic() + pause, lambda: self._commit_now(place, key)))
+        now = time.monotonic()
+        verdict = self._patience.refused(key, tried, now)
+        if isinstance(verdict, Again):
+            self._later.append((now + verdict.seconds, lambda: self._commit_now(place, key)))
             return
-        del place.committing[key]
-        self._uncommitted[key] += 1
-        if time.monotonic() - self._committed_at > _STORE_PATIENCE_SECONDS:
+        if verdict == "down":
             raise error
-        if self._uncommitted[key] < _MAX_WORKERS_A_COMMIT:  # it may be this worker's surroundings
+        del place.committing[key]
+        if verdict == "elsewhere":
             self._crew.lose(place, error, blame=False)
             return
         self._tally.not_committed(key)
