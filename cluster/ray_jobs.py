@@ -18,6 +18,7 @@ import aiohttp
 from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobSubmissionClient
 
+from cluster.session import TOKEN_HINT
 from pipeline.uris import scrubbed, without_secrets
 from schemas.errors import RetryableError, SettingsError
 from schemas.submission import COMMAND_KEY, RELEASE_KEY, Job
@@ -153,7 +154,7 @@ class RayJobs:
         try:
             yield
         except AuthenticationError as e:
-            raise SettingsError(f"{self._address}: {' '.join(str(e).split())}") from e
+            raise SettingsError(f"{self._address}: {' '.join(str(e).split())} {TOKEN_HINT}") from e
         except (OSError, aiohttp.ClientError) as e:  # those of requests are OSErrors
             code = getattr(getattr(e, "response", None), "status_code", None)
             if code is not None and code < 500:

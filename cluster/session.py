@@ -31,6 +31,10 @@ _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the process of a submitted job, and only there."""
 _SHARED_MEMORY = "/dev/shm"
 _GONE_SECONDS = 10.0
+TOKEN_HINT = (
+    "Where the cluster wants a token, as one that `ray start` makes does: put the head's ~/.ray/auth_token here, and "
+    "`export RAY_AUTH_MODE=token`"
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def _join(address: str) -> Session:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as e:
-        raise SettingsError(f"--ray {address}: no Ray cluster answers there: {e}") from e
+        raise SettingsError(f"--ray {address}: no Ray cluster answers there: {e}. {TOKEN_HINT}") from e
     except (RuntimeError, OSError, ValueError, TimeoutError) as e:
         if "mismatch" in str(e).lower():
             raise SettingsError(f"--ray {address}: {e}") from e
