@@ -22,6 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from cluster.decode_actor import resident_bytes
+
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "LOCUM_BOUNDS_BENCH"
 TITLES = {"worker": "ray::Worker", "decode actor": "ray::DecodeActor"}
@@ -79,11 +81,6 @@ def scatter(out: Path, files: int) -> Path:
     return folder
 
 
-def unshared_mb(process: psutil.Process) -> float:
-    found = process.memory_info()
-    return (found.rss - found.shared) / 1e6
-
-
 def watch(command: list[str]) -> tuple[int, float, dict[str, list[tuple[float, float]]]]:
     """Exit code, seconds, and (seconds, megabytes) of the largest process of each kind."""
     mark = uuid.uuid4().hex
@@ -101,7 +98,7 @@ def watch(command: list[str]) -> tuple[int, float, dict[str, list[tuple[float, f
                 kind = next((k for k, t in TITLES.items() if t in title), None)
                 kind = "driver" if process.pid == child.pid else kind
                 if kind is not None:
-                    largest[kind] = max(largest[kind], unshared_mb(process))
+                    largest[kind] = max(largest[kind], resident_bytes(process.pid) / 1e6)
             except psutil.Error:
                 continue
         for kind, megabytes in largest.items():

@@ -96,7 +96,7 @@ class Run:
         self._metrics = RunMetrics(store.url)
         self._in_force = Lately(store.in_force, _IN_FORCE_SECONDS)
         self._started = now = time.monotonic()
-        self._patience = Patience(now)
+        self._patience = Patience()
         self._waiting = Waiting(self._least, size.shape, options.patience, since=now, said_at=now)
         self._next_look = self._ticked_at = 0.0
 
@@ -194,7 +194,7 @@ class Run:
             self._tally.not_committed(key)
             self._give_up(error, lambda: self._schedule.not_committed(place.number, key, error.error))
             return
-        self._patience.committed(time.monotonic())
+        self._patience.committed()
         if settled.lost:
             self._tally.lost_race(key)
         else:

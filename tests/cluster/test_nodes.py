@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -160,4 +159,4 @@ def test_a_cluster_without_anything_is_refused_with_the_numbers(
         pytest.raises(SettingsError, match="where the cluster has 0"),
     ):
         taught(archive, tmp_path / "ray", runner)
-    assert time.monotonic() - started < 20 and os.path.isdir(tmp_path)
+    assert time.monotonic() - started < 20
